@@ -1,0 +1,72 @@
+# Every task of the project. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+ONCE ?=
+
+.PHONY: help install demo test test-fast lint format lock clean distclean check-python
+
+help: ## list the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: Python is missing. Install it: sudo apt-get install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "make: Almenara needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  v=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "make: Python's venv module is missing. Install it: sudo apt-get install python$$v-venv" >&2; exit 2; }
+
+# uv comes first, pinned by hash, and then installs everything else; `uv` marks a usable environment.
+$(VENV)/.uv: requirements/uv.txt | check-python
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.uv requirements/demo.txt pyproject.toml
+	@echo "Installing the locked requirements into $(VENV) (about 800 MB to download on the first run) ..."
+	@$(UV) pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements/demo.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv requirements/dev.txt pyproject.toml
+	@echo "Installing the locked requirements into $(VENV) (about 900 MB to download on the first run) ..."
+	@$(UV) pip install --quiet --require-hashes --no-deps --compile-bytecode -r requirements/dev.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo
+
+install: $(VENV)/.demo ## make .venv with the `almenara` command
+	@echo "Ready: $(BIN)/almenara --help"
+
+demo: $(VENV)/.demo ## train, serve, watch and alarm on this machine (ONCE=1: end after the first alarm of each kind)
+	@exec $(BIN)/almenara demo $(if $(ONCE),--once)
+
+test: $(VENV)/.dev ## install what is missing and run the whole test suite
+	@$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.dev ## ruff, mypy --strict and the import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format the code and sort its imports
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lock: $(VENV)/.uv ## resolve every requirement file again
+	@BIN=$(BIN) requirements/lock
+
+clean: ## remove what the demo and the tests made (models, alarms, evidence)
+	@rm -rf var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	@echo "Removed var/ and the caches. The environment stays: make distclean removes $(VENV) too."
+
+distclean: clean ## clean, and remove the environment
+	@rm -rf $(VENV) *.egg-info

@@ -1,0 +1,52 @@
+"""The `almenara` command. Thin: it parses, calls the library and prints; services run as child processes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from almenara import __version__
+from almenara.cli import data, demo, evaluate, models, predict, serve, train
+from almenara.errors import AlmenaraError
+
+app = typer.Typer(
+    name="almenara",
+    help="Industrial anomaly detection: train, register, serve, watch cameras and vibration, alarm once with evidence.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(predict.app, name="predict")
+app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
+app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"almenara {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; an error of ours is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except AlmenaraError as error:
+        typer.secho(f"almenara: {error}", fg="red", err=True)
+        sys.exit(2)

@@ -1,0 +1,34 @@
+"""`almenara data`: bring recordings into the form that training takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from almenara.cli.console import progress_bars, stdout
+
+app = typer.Typer(no_args_is_help=True, help="Import public data sets: a folder with manifest.csv.")
+importers = typer.Typer(no_args_is_help=True, help="Write a manifest for a data set as people download it.")
+app.add_typer(importers, name="import")
+
+
+@importers.command()
+def cwru(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder with the .mat files.", exists=True, file_okay=False)
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write.", file_okay=False)],
+) -> None:
+    """Case Western Reserve University bearing data: keeps the drive-end channel, names fault, size, load and rate.
+
+    Example: `almenara data import cwru downloads/ recordings/cwru`
+    """
+    from almenara.vibration.importers import import_cwru
+
+    with progress_bars() as progress:
+        report = import_cwru(source, destination, progress=progress)
+    stdout.print(f"Imported {report.imported} records into {destination}.")
+    for name in report.skipped:
+        stdout.print(f"skipped: {name}")

@@ -1,0 +1,26 @@
+"""`almenara demo`: the whole line on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the first alarm of each kind; last line is JSON.")
+    ] = False,
+    skip_camera: Annotated[bool, typer.Option("--skip-camera", help="Vibration only.")] = False,
+    var_dir: Annotated[Path, typer.Option(help="Where databases, models, evidence and logs go.")] = Path("var"),
+) -> None:
+    """Train two champions, serve them, watch a simulated camera and a simulated pump, and raise real alarms.
+
+    Example: `almenara demo --once`
+    """
+    os.environ["ALMENARA_VAR_DIR"] = str(var_dir)
+    from almenara import demo as line
+
+    raise typer.Exit(line.run(once=once, camera=not skip_camera))

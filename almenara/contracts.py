@@ -1,0 +1,207 @@
+"""What travels between the parts: the model card, the candidate for registration, verdicts and observations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["vision", "vibration"]
+Role = Literal["anomaly", "classifier", "novelty"]
+
+Progress = Callable[[str, int, int], None]
+"""Told by long work how far it is: (stage, done, total)."""
+
+
+class Contract(BaseModel):
+    """Base of everything that crosses a border: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# --- the model card ---------------------------------------------------------------------------------------
+
+
+class ImageInput(Contract):
+    """How a picture becomes the graph's input: preprocessing ``image-input/1``, uint8 RGB, NHWC."""
+
+    kind: Literal["image"] = "image"
+    preprocessing: Literal["image-input/1"] = "image-input/1"
+    height: int = Field(gt=0, le=2048, description="pixels of the graph's input")
+    width: int = Field(gt=0, le=2048, description="pixels of the graph's input")
+
+
+class BearingFeaturesInput(Contract):
+    """How a vibration window becomes the graph's input: preprocessing ``bearing-features/1``, float32 rows."""
+
+    kind: Literal["bearing-features"] = "bearing-features"
+    preprocessing: Literal["bearing-features/1"] = "bearing-features/1"
+    sampling_rate_hz: float = Field(gt=0, description="canonical rate that windows are resampled to")
+    window_seconds: float = Field(gt=0)
+    hop_seconds: float = Field(gt=0)
+    groups: tuple[str, ...] = Field(min_length=1, description="feature groups: time, spectrum, envelope")
+    needs_rpm: bool
+    feature_names: tuple[str, ...] = Field(min_length=1, description="columns of the graph's input, in order")
+    schema_hash: str = Field(description="SHA-256 of preprocessing, parameters and feature names")
+
+
+class Threshold(Contract):
+    """A decision threshold on the raw score and the false-alarm rate it was calibrated for."""
+
+    value: float
+    false_alarm_rate: float = Field(gt=0, lt=1, description="promised rate per frame or window of a new group")
+    promise: Literal["held", "unverified"] = Field(description="held: enough calibration groups for the rate")
+    calibration_size: int = Field(gt=0, description="frames or windows")
+    groups: int = Field(gt=0, description="calibration groups there were")
+    groups_needed: int = Field(gt=0, description="calibration groups that the promise needs: 1/rate - 1")
+    interval: tuple[float, float] = Field(description="95 % group-bootstrap interval of the realised rate")
+    assumption: str = Field(description="what must be exchangeable for the promise to hold")
+    calibrated_at: datetime
+
+
+class Card(Contract):
+    """``card.json``: everything about a model that is not in its graph."""
+
+    contract: Literal["almenara-card/1"] = "almenara-card/1"
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$", description="registered model name")
+    task: Task
+    role: Role
+    method: str = Field(description="padim, random-forest, mahalanobis, …")
+    asset: str | None = Field(default=None, description="the one asset that a novelty model was commissioned for")
+    input: Annotated[ImageInput | BearingFeaturesInput, Field(discriminator="kind")]
+    labels: tuple[str, ...] = Field(min_length=2)
+    abstain_below: float | None = Field(default=None, ge=0, le=1, description="classifier: least top probability")
+    threshold: Threshold | None = None
+    calibration_scores: tuple[float, ...] = Field(default=(), description="sorted raw scores of held-out normals")
+    display_range: tuple[float, float] | None = Field(default=None, description="heatmap: dark at and below, full at")
+    region_of_interest: tuple[tuple[float, float], ...] | None = Field(
+        default=None, description="polygon in relative coordinates (x, y), 0 to 1; outside it nothing counts"
+    )
+    training_data: dict[str, Any] = Field(description="fingerprint, counts and origin of the training data")
+    metrics: dict[str, dict[str, float]] = Field(default={}, description="protocol -> metric -> value")
+    libraries: dict[str, str] = Field(default={}, description="library -> version it was trained with")
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model on its way to the registry, with what the export gates need.
+
+    Attributes:
+        card: the model card.
+        graph: the serialised ONNX model; exactly one input.
+        probes: at least 64 graph inputs (uint8 NHWC for images, float32 rows for features).
+        reference: graph output name -> float64 values for ``probes``, computed without the exporter.
+        scales: graph output name -> s0, the tolerance's floor (IQR of calibration scores, .01 for probabilities).
+        parameters: what the training was told.
+        figures: file name -> PNG bytes.
+    """
+
+    card: Card
+    graph: bytes
+    probes: NDArray[Any]
+    reference: Mapping[str, NDArray[np.float64]]
+    scales: Mapping[str, float]
+    parameters: Mapping[str, str | int | float] = field(default_factory=dict)
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------
+
+
+class ModelRef(Contract):
+    """Which registered model version said it."""
+
+    name: str
+    version: str
+    alias: str | None = None
+
+
+class Region(Contract):
+    """A connected part of a picture above the threshold, in relative coordinates."""
+
+    x: float = Field(ge=0, le=1)
+    y: float = Field(ge=0, le=1)
+    width: float = Field(ge=0, le=1)
+    height: float = Field(ge=0, le=1)
+    score: float
+
+
+class Picture(Contract):
+    """A picture inside a JSON answer."""
+
+    media_type: Literal["image/png", "image/jpeg"]
+    base64: str
+
+
+class VisionVerdict(Contract):
+    """What a vision model says of one picture."""
+
+    task: Literal["vision"] = "vision"
+    model: ModelRef
+    label: str
+    score: float = Field(description="raw score, in the model's own units")
+    anomaly: float = Field(ge=0, le=1, description="monotone in the score; .5 at the card's threshold")
+    p_value: float = Field(gt=0, le=1, description="conformal: how rare such a score is among held-out normals")
+    threshold: float
+    regions: tuple[Region, ...] = ()
+    heatmap: Picture | None = Field(default=None, description="only when asked for: ?heatmap=png|overlay")
+
+
+class Novelty(Contract):
+    """What an asset's commissioning baseline says of its windows; this decides the alarm."""
+
+    model: ModelRef
+    label: Literal["normal", "anomaly"]
+    score: float
+    anomaly: float = Field(ge=0, le=1)
+    p_value: float = Field(gt=0, le=1)
+    threshold: float
+
+
+class Peak(Contract):
+    """A line of an envelope spectrum beside the fault frequency it was looked for at."""
+
+    band: str = Field(description="demodulation band")
+    name: str = Field(description="BPFI, BPFO, 2xBSF, FTF, 1x or 2x")
+    harmonic: int = Field(ge=1)
+    order: float = Field(description="multiples of the shaft frequency")
+    frequency_hz: float
+    snr_db: float = Field(description="over the median of the envelope spectrum")
+    matched: bool
+
+
+class VibrationVerdict(Contract):
+    """What the vibration models say of a window, or of a recording pooled over its windows."""
+
+    task: Literal["vibration"] = "vibration"
+    model: ModelRef
+    label: str = Field(description="most probable label, or `unknown` when the model abstains")
+    probabilities: dict[str, float]
+    abstained: bool
+    novelty: Novelty | None = Field(default=None, description="null without a commissioned baseline of the asset")
+    evidence: tuple[Peak, ...] = ()
+    quality: tuple[str, ...] = Field(default=(), description="flags: low_resolution, clipped, no_rpm, …")
+    windows: int = Field(ge=1)
+    rms: float = Field(description="of the window, in the unit that was posted")
+    unit: str | None = None
+    reason: str = Field(description="one sentence for a person")
+
+
+# --- from verdict to alarm --------------------------------------------------------------------------------
+
+
+class Observation(Contract):
+    """One verdict about one source, as the alarm engine takes it."""
+
+    source: str = Field(min_length=1, max_length=200, description="camera or asset")
+    kind: Task
+    anomaly: float | None = Field(default=None, ge=0, le=1, description="null: nothing could be scored")
+    reason: str = ""
+    model: ModelRef | None = None
+    observed_at: datetime

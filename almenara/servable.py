@@ -1,0 +1,220 @@
+"""The packaged model, a directory with an ONNX graph and card.json: load it, run it, turn raw input into a verdict."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from almenara.contracts import (
+    BearingFeaturesInput,
+    Candidate,
+    Card,
+    ImageInput,
+    ModelRef,
+    Novelty,
+    VibrationVerdict,
+    VisionVerdict,
+)
+from almenara.errors import InputError
+from almenara.vibration import verdict as vibration
+from almenara.vibration.bearings import bearing as bearing_by_designation
+from almenara.vision import images
+from almenara.vision import verdict as vision
+
+Spec = TypeVar("Spec", ImageInput, BearingFeaturesInput)
+
+GRAPH_FILE = "model.onnx"
+CARD_FILE = "card.json"
+
+
+class Package:
+    """A loaded package. `run` may be called from several threads; each call computes on its caller's thread.
+
+    Attributes:
+        card: the model card.
+        input_name: name of the graph's one input.
+        output_names: names of the graph's outputs.
+    """
+
+    def __init__(self, card: Card, graph: bytes | str) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.card = card
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise InputError(
+                "package-graph",
+                f"The graph of {card.name} needs exactly one input and has {', '.join(i.name for i in inputs) or 'none'}.",
+                "Export it again: constants must not become graph inputs.",
+            )
+        self.input_name: str = inputs[0].name
+        self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the graph on a batch: uint8 (n, height, width, 3) or float32 (n, features), by the card's input."""
+        return dict(zip(self.output_names, self._session.run(None, {self.input_name: inputs}), strict=True))
+
+    def warm_up(self) -> None:
+        """Run once on zeros, so that the first request pays for no allocation."""
+        self.run(empty_batch(self.card, 1))
+
+
+@dataclass(frozen=True)
+class VisionResult:
+    """A verdict and the raw map that it was reduced from: float32, shape (h, w) of the graph's output."""
+
+    verdict: VisionVerdict
+    map: NDArray[np.float32]
+
+
+class VisionModel:
+    """From a decoded picture to a verdict."""
+
+    def __init__(self, package: Package, ref: ModelRef) -> None:
+        self.package, self.ref = package, ref
+        self._input = _input(package.card, ImageInput)
+
+    def predict(self, image: NDArray[np.uint8]) -> VisionResult:
+        """Judge one picture, uint8 RGB of shape (height, width, 3), any size."""
+        batch = images.prepare(image, self._input)[None]
+        raw = self.package.run(batch)["map"][0]
+        return VisionResult(vision.verdict(raw, self.package.card, self.ref), raw)
+
+
+class NoveltyModel:
+    """The commissioning baseline of one asset: how unlike its healthy days a signal is."""
+
+    def __init__(self, package: Package, ref: ModelRef) -> None:
+        self.package, self.ref = package, ref
+        self.card = package.card
+        self.input = _input(package.card, BearingFeaturesInput)
+
+    def predict(
+        self,
+        signal: NDArray[Any],
+        sampling_rate_hz: float,
+        *,
+        shaft_rpm: float | None = None,
+        bearing: str | None = None,
+        unit: str | None = None,  # noqa: ARG002  the same call as VibrationModel's
+    ) -> Novelty:
+        """Judge one signal of shape (samples,); the arguments are those of VibrationModel.predict."""
+        return self.judge(_prepare(signal, sampling_rate_hz, shaft_rpm, bearing, self.input).features)
+
+    def judge(self, features: NDArray[np.float32]) -> Novelty:
+        """Judge feature rows (windows, features) of one signal."""
+        return vibration.novelty(self.package.run(features)["score"], self.card, self.ref)
+
+
+class VibrationModel:
+    """From a raw vibration signal to a verdict: the classifier names the fault, a baseline decides the alarm."""
+
+    def __init__(self, classifier: Package, ref: ModelRef) -> None:
+        self.package, self.ref = classifier, ref
+        self.input = _input(classifier.card, BearingFeaturesInput)
+
+    def predict(
+        self,
+        signal: NDArray[Any],
+        sampling_rate_hz: float,
+        *,
+        shaft_rpm: float | None = None,
+        bearing: str | None = None,
+        unit: str | None = None,
+        novelty: NoveltyModel | None = None,
+    ) -> VibrationVerdict:
+        """Judge one signal of shape (samples,); longer ones are cut into windows and pooled.
+
+        Args:
+            signal: acceleration, any real dtype.
+            sampling_rate_hz: of the signal; never assumed.
+            shaft_rpm: revolutions a minute.
+            bearing: designation, such as 6205-2RS.
+            unit: of the samples, repeated in the verdict; g is never assumed.
+            novelty: baseline of the asset that the signal came from.
+
+        Raises:
+            InputError: the signal cannot be judged (not finite, constant, too short, unknown bearing).
+        """
+        prepared = _prepare(signal, sampling_rate_hz, shaft_rpm, bearing, self.input)
+        judged = None
+        if novelty is not None and novelty.input == self.input:
+            judged = novelty.judge(prepared.features)
+        elif novelty is not None:
+            judged = novelty.predict(signal, sampling_rate_hz, shaft_rpm=shaft_rpm, bearing=bearing)
+        probabilities = self.package.run(prepared.features)["probabilities"]
+        return vibration.verdict(prepared, probabilities, self.package.card, self.ref, judged, unit)
+
+
+def write(candidate: Candidate, directory: Path) -> Path:
+    """Write a candidate as a package directory and return it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / GRAPH_FILE).write_bytes(candidate.graph)
+    (directory / CARD_FILE).write_text(candidate.card.model_dump_json(indent=2), encoding="utf-8")
+    return directory
+
+
+def load(directory: str | os.PathLike[str]) -> Package:
+    """Load a package directory.
+
+    Raises:
+        InputError: a file is missing or broken, or the card asks for something this version does not know.
+    """
+    folder = Path(directory)
+    for name in (CARD_FILE, GRAPH_FILE):
+        if not (folder / name).is_file():
+            raise InputError(
+                "package-incomplete", f"{folder} holds no {name}.", "Download or register the model again."
+            )
+    try:
+        card = Card.model_validate_json((folder / CARD_FILE).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            "package-card",
+            f"{folder / CARD_FILE}: {where}: {first['msg']} (found {first['input']!r:.80}).",
+            "A newer Almenara wrote it, or it was edited: upgrade almenara or register the model again.",
+        ) from error
+    try:
+        return Package(card, str(folder / GRAPH_FILE))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            "package-graph", f"{folder / GRAPH_FILE} is no usable ONNX graph: {error}".strip()[:400]
+        ) from error
+
+
+def empty_batch(card: Card, size: int) -> NDArray[Any]:
+    """Zeros of the shape and type that the card's graph takes."""
+    spec = card.input
+    if isinstance(spec, ImageInput):
+        return np.zeros((size, spec.height, spec.width, 3), dtype=np.uint8)
+    return np.zeros((size, len(spec.feature_names)), dtype=np.float32)
+
+
+def _input(card: Card, kind: type[Spec]) -> Spec:
+    if not isinstance(card.input, kind):
+        raise InputError("package-task", f"{card.name} is a {card.task} model and takes {card.input.kind} input.")
+    return card.input
+
+
+def _prepare(
+    signal: NDArray[Any],
+    sampling_rate_hz: float,
+    shaft_rpm: float | None,
+    bearing: str | None,
+    spec: BearingFeaturesInput,
+) -> vibration.Prepared:
+    geometry = bearing_by_designation(bearing) if bearing else None
+    return vibration.prepare(signal, sampling_rate_hz, shaft_rpm, geometry, spec)

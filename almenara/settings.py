@@ -1,0 +1,58 @@
+"""One typed Settings for every service and command, read from the environment and from `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Defaults are the embedded ones: SQLite and folders under `var/`, everything on loopback.
+
+    Variables carry the prefix ALMENARA_ (`ALMENARA_VAR_DIR`), except MLflow's own names.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ALMENARA_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    var_dir: Path = Field(default=Path("var"), description="databases, artifacts, evidence and logs")
+    mlflow_tracking_uri: str | None = Field(
+        default=None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri")
+    )
+    mlflow_experiment_name: str = Field(
+        default="almenara", validation_alias=AliasChoices("MLFLOW_EXPERIMENT_NAME", "mlflow_experiment_name")
+    )
+    mlflow_port: int = Field(default=5000, ge=1, le=65535)
+
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    api_key: SecretStr | None = Field(default=None, description="required from clients when set; off loopback a must")
+    model_poll_seconds: float = Field(default=3.0, gt=0, le=300, description="how often aliases are resolved")
+    camera_port: int = Field(default=8554, ge=1, le=65535, description="of the simulated camera")
+    alarms_url: str | None = Field(default=None, description="database of the API's alarms")
+
+    max_body_bytes: int = Field(default=16 * 2**20, gt=0)
+    max_pixels: int = Field(default=25_000_000, gt=0, description="checked in the header, before decoding")
+    max_samples: int = Field(default=2_000_000, gt=0, description="of one posted vibration signal")
+    request_timeout_seconds: float = Field(default=10.0, gt=0)
+    max_queue: int = Field(default=64, gt=0, description="requests waiting for inference; one more is told 503")
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address: the one that was set, or the embedded SQLite file."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
+
+    @property
+    def mlflow_dir(self) -> Path:
+        return self.var_dir.resolve() / "mlflow"
+
+    @property
+    def evidence_dir(self) -> Path:
+        return self.var_dir.resolve() / "evidence"
+
+    @property
+    def alarms_database_url(self) -> str:
+        return self.alarms_url or f"sqlite:///{self.var_dir.resolve() / 'alarms' / 'api.db'}"
