@@ -26,7 +26,8 @@ class PackagedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
         self.package = servable.load(context.artifacts["package"])
         self.ref = ModelRef(name=self.package.card.name, version="unregistered")
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:  # noqa: ARG002
+    # MLflow would read a type hint of the input as its schema.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         rows = model_input.to_dict(orient="records")
         if self.package.card.task == "vision":
             model = servable.VisionModel(self.package, self.ref)

@@ -45,6 +45,8 @@ TRAINING_ONLY = shutil.ignore_patterns(
     "normality*",
     "export*",
     "metrics*",
+    "importers*",
+    "checkpoints*",
 )
 
 

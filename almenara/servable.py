@@ -53,7 +53,7 @@ class Package:
         if len(inputs) != 1:
             raise InputError(
                 "package-graph",
-                f"The graph of {card.name} needs exactly one input and has {', '.join(i.name for i in inputs) or 'none'}.",
+                f"The graph of {card.name} has inputs {', '.join(i.name for i in inputs)}; one is wanted.",
                 "Export it again: constants must not become graph inputs.",
             )
         self.input_name: str = inputs[0].name

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     max_queue: int = Field(default=64, gt=0, description="requests waiting for inference; one more is told 503")
 
+    vibration_on_delay_seconds: float = Field(default=3.0, ge=0, description="an asset's alarm: abnormal this long")
+    vibration_off_delay_seconds: float = Field(default=10.0, ge=0, description="an asset's return: normal this long")
+    vibration_cooldown_seconds: float = Field(default=60.0, ge=0, description="between two told alarms of an asset")
+
     @property
     def tracking_uri(self) -> str:
         """MLflow's address: the one that was set, or the embedded SQLite file."""
@@ -48,6 +52,10 @@ class Settings(BaseSettings):
     @property
     def mlflow_dir(self) -> Path:
         return self.var_dir.resolve() / "mlflow"
+
+    @property
+    def model_cache_dir(self) -> Path:
+        return self.var_dir.resolve() / "models-cache"
 
     @property
     def evidence_dir(self) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from almenara.cli.console import progress_bars, stdout
+from almenara.console import progress_bars, stdout
 
 app = typer.Typer(no_args_is_help=True, help="Import public data sets: a folder with manifest.csv.")
 importers = typer.Typer(no_args_is_help=True, help="Write a manifest for a data set as people download it.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from almenara.cli.console import DataOption, JsonOption, print_json, progress_bars, stdout, table
+from almenara.console import DataOption, JsonOption, print_json, progress_bars, stdout, table
 from almenara.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Measure a method on data it has not seen, group by group.")

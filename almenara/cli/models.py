@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from almenara.cli.console import JsonOption, print_json, stdout, table
+from almenara.console import JsonOption, print_json, stdout, table
 from almenara.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from almenara.cli.console import JsonOption, print_json, stdout
+from almenara.console import JsonOption, print_json, stdout
 from almenara.contracts import ModelRef
 from almenara.errors import InputError, RegistryError
 from almenara.settings import Settings
@@ -94,14 +94,14 @@ def recording(
 
 
 def _champion(task: str, name: str | None) -> tuple[Package, ModelRef]:
-    """The package behind the champion alias, fetched once into `var/models-cache`."""
+    """The package behind the champion alias, fetched once into `var/packages`."""
     from almenara import servable
     from almenara.registry import Registry
 
     settings = Settings()
     registry = Registry(settings.tracking_uri)
     ref = registry.champion(name) if name else _only_champion(registry, task)
-    folder = settings.var_dir / "models-cache" / ref.name / ref.version
+    folder = settings.var_dir / "packages" / ref.name / ref.version
     if not (folder / servable.CARD_FILE).exists():
         registry.fetch(ref.name, ref.version, folder)
     package = servable.load(folder)

@@ -1,0 +1,5 @@
+"""`python -m almenara` is the `almenara` command."""
+
+from almenara.cli import main
+
+main()

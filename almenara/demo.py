@@ -1,0 +1,304 @@
+"""The whole line on one machine, on embedded defaults: registry, champions, API, camera, worker, alarms."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from almenara.alarms import AlarmRecord, AlarmStore, Phase
+from almenara.console import progress_bars, stdout, table
+from almenara.demo_pump import Pump
+from almenara.errors import AlmenaraError, ConfigurationError
+from almenara.processes import Children, answers, require_free_port
+from almenara.registry import Registry
+from almenara.settings import Settings
+from almenara.training import Trainer, baseline_name
+
+VISION_MODEL = "sludge-outflow"
+BEARING_MODEL = "bearing"
+CAMERA = "outflow-camera"
+ALARM_BOUND_SECONDS = 180.0
+SCENE_SEED = 7
+ANOMALY_EVERY, ANOMALY_FOR = 20, 10  # seconds of the simulated camera
+
+
+@dataclass(frozen=True)
+class Line:
+    """Addresses, files and commands of the running line."""
+
+    settings: Settings
+    camera: bool
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.mlflow_port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+    @property
+    def camera_url(self) -> str:
+        return f"rtsp://127.0.0.1:{self.settings.camera_port}/cam"
+
+    @property
+    def var(self) -> Path:
+        return self.settings.var_dir.resolve()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        vibration = (BEARING_MODEL, baseline_name(BEARING_MODEL, Pump.asset))
+        return (*vibration, VISION_MODEL) if self.camera else vibration
+
+    def stores(self) -> dict[str, str]:
+        """Alarm kind -> database of the process that raises it."""
+        worker = {"vision": f"sqlite:///{self.var / 'alarms' / 'worker.db'}"} if self.camera else {}
+        return {"vibration": self.settings.alarms_database_url, **worker}
+
+    def command(self, name: str) -> list[str]:
+        """How each child is started."""
+        port = str(self.settings.mlflow_port)
+        simulate = [
+            "simulate",
+            "--scene",
+            "sludge",
+            "--seed",
+            str(SCENE_SEED),
+            "--port",
+            str(self.settings.camera_port),
+        ]
+        simulate += ["--anomaly-every", str(ANOMALY_EVERY), "--anomaly-for", str(ANOMALY_FOR)]
+        worker = ["--source", self.camera_url, "--name", CAMERA, "--model", VISION_MODEL, "--api-url", self.api_url]
+        modules = {
+            "mlflow": [
+                *("mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1", "--no-serve-artifacts"),
+                *("--backend-store-uri", f"sqlite:///{self.settings.mlflow_dir / 'mlflow.db'}"),
+                *("--default-artifact-root", (self.settings.mlflow_dir / "artifacts").as_uri()),
+                *("--allowed-hosts", f"localhost:{port},127.0.0.1:{port}"),
+            ],
+            "api": ["almenara_api", "--host", "127.0.0.1", "--port", str(self.settings.api_port)],
+            "camera": ["camera_worker", *simulate],
+            "worker": ["camera_worker", *worker, "--threshold", "0.5", "--alerts", "--var-dir", str(self.var)],
+        }
+        return [sys.executable, "-m", *modules[name]]
+
+
+def run(*, once: bool, camera: bool) -> int:
+    """Bring the line up, show its alarms, and keep it running until Ctrl-C (or, once, the first alarm of each kind).
+
+    Returns:
+        Exit code: 0, or 1 when `once` and an alarm did not come within 180 s.
+
+    Raises:
+        ConfigurationError: a port in use, a child that ended, or a broken var/.
+    """
+    line = Line(Settings(), camera)
+    started, wall = datetime.now(UTC), time.monotonic()
+    seconds: dict[str, float] = {}
+
+    def lap(stage: str) -> None:
+        seconds[stage] = round(time.monotonic() - wall - sum(seconds.values()), 1)
+
+    _require_ports(line)
+    environment = {
+        "MLFLOW_TRACKING_URI": line.mlflow_url,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "ALMENARA_VAR_DIR": str(line.var),
+        "PYTHONUNBUFFERED": "1",
+    }
+    with _terminable(), Children(line.var / "logs", environment) as children:
+        stdout.print(f"Starting the MLflow registry at {line.mlflow_url} …")
+        _prepare_folders(line)
+        children.start("mlflow", line.command("mlflow"))
+        children.wait_until("mlflow", lambda: answers(f"{line.mlflow_url}/health"), 90)
+        lap("registry")
+        _ensure_champions(line)
+        lap("models")
+        children.start("api", line.command("api"))
+        children.wait_until("api", lambda: set(line.models) <= _serving(line), 90)
+        _acknowledge_leftovers(line)
+        lap("api")
+        if line.camera:
+            children.start("camera", line.command("camera"))
+            children.start("worker", line.command("worker"))
+        with Pump(line.api_url, BEARING_MODEL):
+            complete = _watch(line, children, started, once=once)
+        lap("alarms")
+        alarms = _alarms(line, started)
+        _summary(line, alarms)
+        if once:
+            counts = {f"{kind}_alarms": len(alarms.get(kind, [])) for kind in ("vision", "vibration")}
+            versions = {model["name"]: model["version"] for model in _api_models(line)}
+            seconds["total"] = round(time.monotonic() - wall, 1)
+            sys.stdout.write(json.dumps({**counts, "models": versions, "seconds": seconds}) + "\n")
+            sys.stdout.flush()
+        return 0 if complete or not once else 1
+
+
+def _require_ports(line: Line) -> None:
+    require_free_port(line.settings.mlflow_port, "the MLflow server", "ALMENARA_MLFLOW_PORT")
+    require_free_port(line.settings.api_port, "the API", "ALMENARA_API_PORT")
+    if line.camera:
+        require_free_port(line.settings.camera_port, "the simulated camera", "ALMENARA_CAMERA_PORT")
+
+
+def _prepare_folders(line: Line) -> None:
+    for folder in (line.settings.mlflow_dir / "artifacts", line.settings.evidence_dir, line.var / "alarms"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _ensure_champions(line: Line) -> None:
+    """Train what the registry lacks; what is there must be whole."""
+    registry = Registry(line.mlflow_url)
+    have = {served.name: served.version for served in registry.served()}
+    for name in set(line.models) & set(have):
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                registry.fetch(name, have[name], Path(folder))
+        except AlmenaraError as error:
+            raise ConfigurationError(
+                f"{line.var} is half-written: the files of {name} version {have[name]} are gone.",
+                "Remove it and start again: make clean && make demo",
+            ) from error
+    missing = [name for name in line.models if name not in have]
+    if not missing:
+        stdout.print("The champions of an earlier run are there; nothing to train.")
+        return
+    stdout.print(f"Training {', '.join(missing)} …")
+    with progress_bars() as progress:
+        trainer = Trainer(registry, line.settings.mlflow_experiment_name, promote=True, progress=progress)
+        outcomes = []
+        if set(missing) - {VISION_MODEL}:
+            outcomes.append(trainer.vibration(Pump.recordings(), name=BEARING_MODEL))
+        if VISION_MODEL in missing:
+            outcomes.append(trainer.vision(_pictures(line, progress), name=VISION_MODEL))
+    for outcome in outcomes:
+        for registered in outcome.registered:
+            stdout.print(registered.sentence)
+
+
+def _pictures(line: Line, progress: Any) -> Any:
+    from almenara.vision import images, scenes
+
+    folder = line.var / "demo" / "sludge"
+    scenes.render_dataset(folder, normals=160, anomalies=24, groups=80, seed=SCENE_SEED, progress=progress)
+    return images.load_folder(folder)
+
+
+def _api_models(line: Line) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{line.api_url}/v1/models", timeout=5) as response:  # noqa: S310  our own address
+        return list(json.load(response)["models"])
+
+
+def _serving(line: Line) -> set[str]:
+    """Names of the champions that the API has loaded; none while it starts."""
+    if not answers(f"{line.api_url}/health/live"):
+        return set()
+    return {model["name"] for model in _api_models(line) if model["loaded_since"]}
+
+
+def _acknowledge_leftovers(line: Line) -> None:
+    """Alarms that an earlier run left standing are acknowledged, so that this run's are seen as new."""
+    for url in line.stores().values():
+        with AlarmStore(url) as store:
+            for alarm in store.alarms(limit=1000):
+                if alarm.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED):
+                    store.acknowledge(alarm.id, "demo", "left by an earlier run of the demo")
+
+
+def _alarms(line: Line, since: datetime) -> dict[str, list[AlarmRecord]]:
+    """Alarms raised since the line came up, by kind, oldest first."""
+    found = {}
+    for kind, url in line.stores().items():
+        with AlarmStore(url) as store:
+            found[kind] = [alarm for alarm in reversed(store.alarms(limit=1000)) if alarm.raised_at >= since]
+    return found
+
+
+def _watch(line: Line, children: Children, since: datetime, *, once: bool) -> bool:
+    """Show alarms as they come, until Ctrl-C or, once, until there is one of each kind or the bound has passed."""
+    stdout.print("The line is up. Waiting for the first alarm of each kind …" if once else "The line is up.")
+    deadline = time.monotonic() + ALARM_BOUND_SECONDS
+    shown: set[str] = set()
+    summarised = False
+    with _interruptible():
+        while True:
+            children.check()
+            alarms = _alarms(line, since)
+            for alarm in (alarm for each in alarms.values() for alarm in each if alarm.idempotency_key not in shown):
+                shown.add(alarm.idempotency_key)
+                stdout.print(f"[bold red]ALARM[/] {alarm.source}: {alarm.reason} (anomaly {alarm.score:.2f})")
+            complete = all(alarms.values())
+            if once and complete:
+                return True
+            if once and time.monotonic() > deadline:
+                lacking = ", ".join(kind for kind, raised in alarms.items() if not raised)
+                stdout.print(f"No {lacking} alarm came within {ALARM_BOUND_SECONDS:.0f} s. Logs: {children.logs}")
+                return False
+            if complete and not summarised:
+                _summary(line, alarms)
+                stdout.print("Running until Ctrl-C.")
+                summarised = True
+            time.sleep(0.5)
+    return False
+
+
+def _summary(line: Line, alarms: dict[str, list[AlarmRecord]]) -> None:
+    services = [
+        ["MLflow registry", line.mlflow_url],
+        ["API (documentation at /docs)", line.api_url],
+        *([["simulated camera", line.camera_url]] if line.camera else []),
+        ["logs, databases, evidence", str(line.var)],
+    ]
+    table("What runs where", ["service", "address"], services)
+    rows = [[model["name"], str(model["version"]), model["role"]] for model in _api_models(line)]
+    table("Models served", ["name", "version", "role"], rows)
+    raised = [alarm for each in alarms.values() for alarm in each]
+    table(
+        "Alarms",
+        ["raised (UTC)", "source", "anomaly", "reason", "evidence"],
+        [
+            [
+                f"{alarm.raised_at:%H:%M:%S}",
+                alarm.source,
+                f"{alarm.score:.2f}",
+                alarm.reason,
+                "\n".join(alarm.evidence) or alarm.note,
+            ]
+            for alarm in raised
+        ],
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the line as Ctrl-C does: children are stopped on the way out."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the watching, not the programme: the summary and the orderly stop follow."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stdout.print("Stopping …")

@@ -1,0 +1,149 @@
+"""From data to registered models: train, gate, register and promote, for the command and the demo alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from almenara.contracts import Candidate, Card, ModelRef, Progress
+from almenara.registry import Registry
+from almenara.vibration.recordings import Recording
+from almenara.vision.images import Sample
+
+LEAST_BASELINE_RECORDS = 2  # one to fit on, one to calibrate on
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A new version, its card, and whether it became the champion (`ref.alias`)."""
+
+    ref: ModelRef
+    card: Card
+
+    @property
+    def sentence(self) -> str:
+        """What was registered, for a person."""
+        ref, threshold = self.ref, self.card.threshold
+        parts = [f"Registered {ref.name} version {ref.version}" + (", the champion." if ref.alias else ".")]
+        if threshold is not None:
+            parts.append(
+                f"Threshold {threshold.value:.4g} for a false-alarm rate of {threshold.false_alarm_rate:.1%} "
+                f"({threshold.promise}: {threshold.groups} groups, {threshold.groups_needed} needed)."
+            )
+        if not ref.alias:
+            parts.append(f"Promote it: almenara models promote {ref.name} {ref.version} --reason …")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a training registered, and what it left out with the reason."""
+
+    registered: tuple[Registered, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Where models go and how far the work is.
+
+    Attributes:
+        registry: gates and registers.
+        experiment: MLflow experiment of the runs.
+        promote: make new versions champions; the first version of a name becomes one anyway.
+        progress: told by long work how far it is.
+    """
+
+    registry: Registry
+    experiment: str
+    promote: bool = False
+    progress: Progress | None = None
+
+    def vibration(
+        self,
+        recordings: Sequence[Recording],
+        *,
+        name: str,
+        method: str = "ensemble",
+        false_alarm_rate: float = 0.05,
+        strict: bool = False,
+        seed: int = 0,
+    ) -> Outcome:
+        """Train the fault classifier, and a novelty baseline for every asset with enough healthy records.
+
+        All of them are trained before the first is registered: bad input leaves nothing half-registered.
+        """
+        from almenara.vibration.train import train_classifier, train_novelty
+
+        recordings = list(recordings)
+        candidates = [train_classifier(recordings, name=name, method=method, seed=seed, progress=self.progress)]
+        notes = []
+        for asset, healthy in healthy_by_asset(recordings).items():
+            if len(healthy) < LEAST_BASELINE_RECORDS:
+                notes.append(
+                    f"No baseline for {asset}: it has {len(healthy)} healthy record and needs at least "
+                    f"{LEAST_BASELINE_RECORDS}. Without one the classifier names faults but raises no alarm."
+                )
+                continue
+            baseline = train_novelty(
+                healthy,
+                name=baseline_name(name, asset),
+                asset=asset,
+                false_alarm_rate=false_alarm_rate,
+                strict=strict,
+                seed=seed,
+                progress=self.progress,
+            )
+            candidates.append(baseline)
+        return Outcome(tuple(self.register(candidate) for candidate in candidates), tuple(notes))
+
+    def vision(
+        self,
+        samples: Sequence[Sample],
+        *,
+        name: str,
+        method: str = "padim",
+        backbone: str = "efficientnet-lite0",
+        size: int = 256,
+        false_alarm_rate: float = 0.05,
+        strict: bool = False,
+        seed: int = 0,
+    ) -> Outcome:
+        """Train a picture model on normal pictures and calibrate it on others."""
+        from almenara.vision.train import train
+
+        candidate = train(
+            list(samples),
+            name=name,
+            method=method,
+            backbone=backbone,
+            size=size,
+            false_alarm_rate=false_alarm_rate,
+            strict=strict,
+            seed=seed,
+            progress=self.progress,
+        )
+        return Outcome((self.register(candidate),))
+
+    def register(self, candidate: Candidate) -> Registered:
+        """Gate and register a candidate; promote it when asked or when it is the first version."""
+        made = self.registry.register(candidate, self.experiment)
+        if self.promote or made.version == "1":
+            reason = "promoted at training" if self.promote else "first version"
+            made = self.registry.promote(made.name, made.version, reason=reason)
+        return Registered(made, candidate.card)
+
+
+def baseline_name(name: str, asset: str) -> str:
+    """Registered name of an asset's novelty model, in the card's alphabet."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in asset.lower())
+    return f"{name}-baseline-{plain}"[:80]
+
+
+def healthy_by_asset(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
+    """Healthy recordings of each asset, assets in order of appearance."""
+    found: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        if recording.fault == "normal":
+            found.setdefault(recording.asset, []).append(recording)
+    return found

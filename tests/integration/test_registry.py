@@ -1,0 +1,132 @@
+"""The registry against a real MLflow server: gate, register, promote, roll back, fetch, and load elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from almenara import servable
+from almenara.errors import GateError, RegistryError
+from almenara.registry import Registry
+from almenara.training import Trainer
+from tests.support.packages import classifier_candidate, vision_candidate
+
+
+@pytest.fixture(scope="module")
+def registry(mlflow_address: str) -> Registry:
+    return Registry(mlflow_address)
+
+
+def test_first_version_becomes_champion_and_later_ones_wait(registry: Registry) -> None:
+    trainer = Trainer(registry, "tests")
+    first = trainer.register(vision_candidate("first-champion"))
+    second = trainer.register(vision_candidate("first-champion"))
+    assert (first.ref.version, first.ref.alias) == ("1", "champion")
+    assert (second.ref.version, second.ref.alias) == ("2", None)
+    assert registry.champion("first-champion").version == "1"
+    assert "Promote it: almenara models promote first-champion 2" in second.sentence
+
+
+def test_promote_and_roll_back(registry: Registry) -> None:
+    for _ in range(2):
+        registry.register(vision_candidate("rolled"), "tests")
+    registry.promote("rolled", "1", reason="first")
+    registry.promote("rolled", "2", reason="better")
+    assert registry.champion("rolled").version == "2"
+    assert registry.rollback("rolled", reason="worse in the rain").version == "1"
+    assert registry.champion("rolled").version == "1"
+    with pytest.raises(RegistryError, match="no champion before version 1"):
+        registry.rollback("rolled", reason="again")
+
+
+def test_served_names_task_role_and_version(registry: Registry) -> None:
+    Trainer(registry, "tests").register(classifier_candidate("listed"))
+    (row,) = [served for served in registry.served() if served.name == "listed"]
+    assert (row.version, row.task, row.role, row.asset) == ("1", "vibration", "classifier", None)
+
+
+def test_fetched_package_gives_the_same_outputs(registry: Registry, tmp_path: Path) -> None:
+    candidate = vision_candidate("fetched")
+    made = registry.register(candidate, "tests")
+    package = servable.load(registry.fetch("fetched", made.version, tmp_path / "package"))
+    assert package.card == candidate.card
+    np.testing.assert_allclose(package.run(candidate.probes[:4])["map"], candidate.reference["map"][:4], atol=1e-5)
+
+
+def test_a_failed_gate_registers_nothing(registry: Registry) -> None:
+    candidate = vision_candidate("wrong")
+    model = onnx.load_from_string(candidate.graph)
+    (scale,) = [each for each in model.graph.initializer if each.name == "scale"]
+    scale.CopyFrom(numpy_helper.from_array(np.float32(-1 / 250), "scale"))
+    with pytest.raises(GateError):
+        registry.register(replace(candidate, graph=model.SerializeToString()), "tests")
+    assert "wrong" not in [model.name for model in registry.models()]
+
+
+def test_unknown_names_and_versions_are_named(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="nowhere"):
+        registry.champion("nowhere")
+    registry.register(vision_candidate("known"), "tests")
+    with pytest.raises(RegistryError, match="no version 9"):
+        registry.promote("known", "9", reason="no")
+
+
+def test_registry_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 did not answer"):
+        Registry("http://127.0.0.1:9").served()
+
+
+def test_embedded_store_needs_no_server(tmp_path: Path) -> None:
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}")
+    Trainer(registry, "tests").register(classifier_candidate("embedded"))
+    assert [served.name for served in registry.served()] == ["embedded"]
+    assert servable.load(registry.fetch("embedded", "1", tmp_path / "package")).card.name == "embedded"
+    assert (tmp_path / "mlflow" / "artifacts").is_dir()
+
+
+ELSEWHERE = """
+import json, sys, site
+sys.path.append(sys.argv[1])  # the site-packages without its .pth files: almenara is not importable from there
+try:
+    import almenara
+    raise SystemExit("almenara is importable, the test proves nothing")
+except ModuleNotFoundError:
+    pass
+import mlflow, numpy as np, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[2])
+import almenara
+rng = np.random.default_rng(0)
+rows = pd.DataFrame({"signal": [rng.normal(size=12000).tolist()], "sampling_rate_hz": [12000.0], "shaft_rpm": [1772.0],
+                     "bearing": ["6205-2RS"]})
+(verdict,) = model.predict(rows)
+print(json.dumps({"from": almenara.__file__, "verdict": verdict}))
+"""
+
+
+@pytest.mark.slow
+def test_pyfunc_loads_where_almenara_is_not_installed(registry: Registry, mlflow_address: str, tmp_path: Path) -> None:
+    made = registry.register(classifier_candidate("elsewhere"), "tests")
+    import mlflow
+
+    model = mlflow.artifacts.download_artifacts(f"models:/elsewhere/{made.version}", dst_path=str(tmp_path))
+    packages = str(Path(np.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", ELSEWHERE, packages, model],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert Path(answer["from"]).is_relative_to(model)
+    assert set(answer["verdict"]["probabilities"]) == {"ball", "inner_race", "normal", "outer_race"}

@@ -1,0 +1,139 @@
+"""The API as a real process, and a registry in a folder that can be switched off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from almenara import servable
+from almenara.contracts import Candidate, Card
+from almenara.errors import RegistryError
+from almenara.processes import answers
+from almenara.registry import Served
+from almenara_api.cache import Entry, ModelCache
+from tests.support import servers
+
+NOWHERE = "http://127.0.0.1:9"
+"""A registry's address at which nothing listens."""
+
+
+def entry_of(card: Card, version: str = "1") -> Entry:
+    """A card's champion entry."""
+    return Entry(name=card.name, version=version, alias="champion", task=card.task, role=card.role, asset=card.asset)
+
+
+def cache_champions(var_dir: Path, candidates: Sequence[Candidate], origin: str = NOWHERE) -> None:
+    """Leave packages in the disk cache as a service would that had served them before the registry went away."""
+    cache = ModelCache(var_dir / "models-cache", origin)
+    entries = [entry_of(candidate.card) for candidate in candidates]
+    for entry, candidate in zip(entries, candidates, strict=True):
+        servable.write(candidate, cache.directory(entry))
+    cache.keep(entries)
+
+
+class FolderRegistry:
+    """Versions in memory, packages in a folder; `away` makes it fail as a registry does."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.champions: dict[str, tuple[Card, str]] = {}
+        self.away = False
+        self.artifacts_away = False
+        self.fetches = 0
+
+    def register(self, candidate: Candidate, version: str = "1") -> Path:
+        """Add a version and make it champion; returns the package's folder."""
+        self.champions[candidate.card.name] = (candidate.card, version)
+        return servable.write(candidate, self.root / candidate.card.name / version)
+
+    def served(self) -> list[Served]:
+        if self.away:
+            raise RegistryError("The registry does not answer.")
+        return [
+            Served(name, version, "champion", card.task, card.role, card.asset)
+            for name, (card, version) in self.champions.items()
+        ]
+
+    def fetch(self, name: str, version: str, destination: Path) -> Path:
+        if self.away or self.artifacts_away:
+            raise RegistryError("The artifacts do not answer.")
+        self.fetches += 1
+        return Path(shutil.copytree(self.root / name / version, destination))
+
+
+@dataclass(frozen=True)
+class RunningApi:
+    """A served API: a client bound to it, its process and its log."""
+
+    http: httpx.Client
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def lines(self) -> list[dict[str, object]]:
+        """Its log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def wait_ready(self, seconds: float = 60) -> None:
+        """Wait until a model is in service."""
+        wait_until(lambda: self.http.get("/health/ready").status_code == 200, seconds, self.log)
+
+
+@contextmanager
+def running_api(var_dir: Path, environment: Mapping[str, str], *, ready: bool = True) -> Iterator[RunningApi]:
+    """Start `python -m almenara_api` on a free port; SIGTERM at the end.
+
+    Args:
+        var_dir: its var directory.
+        environment: further variables; a registry that is away unless MLFLOW_TRACKING_URI is among them.
+        ready: wait until a model is in service.
+    """
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    var_dir.mkdir(parents=True, exist_ok=True)
+    settings = {"ALMENARA_VAR_DIR": str(var_dir), "MLFLOW_TRACKING_URI": NOWHERE, **environment}
+    command = [sys.executable, "-m", "almenara_api", "--port", str(port)]
+    log = var_dir / "api.log"
+    live = f"{url}/health/live"
+    with (
+        servers.running(command, log, ready=lambda: answers(live), environment=settings) as process,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        api = RunningApi(client, process, log)
+        if ready:
+            api.wait_ready()
+        yield api
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, log: Path | None = None) -> None:
+    """Poll a condition; AssertionError with the end of the log when the time is over."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s" + (f":\n{log.read_text()[-3000:]}" if log else ""))
+        time.sleep(0.05)
+
+
+def healthy_signal(seed: int, samples: int = 12_000) -> NDArray[np.float32]:
+    """One second of a quiet machine at 12 kHz: a shaft line in white noise."""
+    time_s = np.arange(samples) / 12_000
+    noise = np.random.default_rng(seed).normal(0, 0.1, samples)
+    return (noise + 0.05 * np.sin(2 * np.pi * 29.5 * time_s)).astype(np.float32)
+
+
+def faulty_signal(seed: int, samples: int = 12_000) -> NDArray[np.float32]:
+    """The same machine struck 160 times a second, each impact ringing at 3 kHz."""
+    ring = np.exp(-np.arange(200) / 30) * np.sin(2 * np.pi * 3000 * np.arange(200) / 12_000)
+    train = np.zeros(samples)
+    train[::75] = 3
+    return (healthy_signal(seed, samples) + np.convolve(train, ring)[:samples]).astype(np.float32)
