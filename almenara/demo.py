@@ -60,6 +60,11 @@ class Line:
         vibration = (BEARING_MODEL, baseline_name(BEARING_MODEL, Pump.asset))
         return (*vibration, VISION_MODEL) if self.camera else vibration
 
+    @property
+    def headers(self) -> dict[str, str]:
+        key = self.settings.api_key
+        return {"X-API-Key": key.get_secret_value()} if key else {}
+
     def stores(self) -> dict[str, str]:
         """Alarm kind -> database of the process that raises it."""
         worker = {"vision": f"sqlite:///{self.var / 'alarms' / 'worker.db'}"} if self.camera else {}
@@ -132,7 +137,7 @@ def run(*, once: bool, camera: bool) -> int:
         if line.camera:
             children.start("camera", line.command("camera"))
             children.start("worker", line.command("worker"))
-        with Pump(line.api_url, BEARING_MODEL):
+        with Pump(line.api_url, BEARING_MODEL, line.headers):
             complete = _watch(line, children, started, once=once)
         lap("alarms")
         alarms = _alarms(line, started)
@@ -197,8 +202,9 @@ def _pictures(line: Line, progress: Any) -> Any:
 
 
 def _api_models(line: Line) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{line.api_url}/v1/models", timeout=5) as response:  # noqa: S310  our own address
-        return list(json.load(response)["models"])
+    request = urllib.request.Request(f"{line.api_url}/v1/models", headers=line.headers)  # noqa: S310  our own address
+    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
+        return list(json.load(response))
 
 
 def _serving(line: Line) -> set[str]:
@@ -264,21 +270,11 @@ def _summary(line: Line, alarms: dict[str, list[AlarmRecord]]) -> None:
     table("What runs where", ["service", "address"], services)
     rows = [[model["name"], str(model["version"]), model["role"]] for model in _api_models(line)]
     table("Models served", ["name", "version", "role"], rows)
-    raised = [alarm for each in alarms.values() for alarm in each]
-    table(
-        "Alarms",
-        ["raised (UTC)", "source", "anomaly", "reason", "evidence"],
-        [
-            [
-                f"{alarm.raised_at:%H:%M:%S}",
-                alarm.source,
-                f"{alarm.score:.2f}",
-                alarm.reason,
-                "\n".join(alarm.evidence) or alarm.note,
-            ]
-            for alarm in raised
-        ],
-    )
+    for alarm in (alarm for each in alarms.values() for alarm in each):
+        stdout.print(f"[bold red]ALARM[/] {alarm.source} at {alarm.raised_at:%H:%M:%S} UTC, anomaly {alarm.score:.2f}")
+        stdout.print(f"  {alarm.reason}")
+        for path in alarm.evidence or (alarm.note,):
+            stdout.print(f"  evidence: {path}", soft_wrap=True)
 
 
 @contextmanager

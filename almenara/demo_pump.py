@@ -6,7 +6,7 @@ import logging
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 from urllib.parse import urlencode
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from almenara.vibration import simulate
 from almenara.vibration.recordings import Recording
 
-SAMPLING_RATE_HZ, SHAFT_RPM, BEARING = 12_000.0, 1772.0, "6205-2RS"
-HEALTHY_SECONDS, FAULT_SECONDS = 12, 20
-MACHINE_SEED = 11
+SAMPLING_RATE_HZ = 12_000.0
+FIRST_UNSEEN = 10_000  # recordings with smaller seeds were learnt from
+EPISODES: tuple[tuple[simulate.Condition, int], ...] = (("normal", 12), ("inner_race", 20))  # seconds of each
+MACHINE = 11  # its seed
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,16 @@ class Pump:
 
     asset = "pump-1"
 
-    def __init__(self, api_url: str, model: str) -> None:
-        query = {"sampling_rate_hz": SAMPLING_RATE_HZ, "shaft_rpm": SHAFT_RPM, "bearing": BEARING, "unit": "g"}
-        self._url = f"{api_url}/v1/vibration/{model}/predict?{urlencode({**query, 'asset': self.asset})}"
+    def __init__(self, api_url: str, model: str, headers: Mapping[str, str]) -> None:
+        query = {
+            "sampling_rate_hz": SAMPLING_RATE_HZ,
+            "shaft_rpm": simulate.DEMO_RPM,
+            "bearing": simulate.DEMO_BEARING,
+            "unit": "g",
+            "asset": self.asset,
+        }
+        self._url = f"{api_url}/v1/vibration/{model}/predict?{urlencode(query)}"
+        self._headers = {"Content-Type": "application/octet-stream", **headers}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
 
@@ -45,12 +53,12 @@ class Pump:
     @classmethod
     def recordings(cls) -> list[Recording]:
         """A fleet to learn faults from, and this pump's healthy days for its baseline."""
-        return [*simulate.demo_recordings(), *simulate.demo_baseline(cls.asset, machine_seed=MACHINE_SEED)]
+        return [*simulate.demo_recordings(), *simulate.demo_baseline(cls.asset, MACHINE)]
 
     def _run(self) -> None:
         for window in self._windows():
             request = urllib.request.Request(  # noqa: S310  our own http address
-                self._url, data=window.astype("<f4").tobytes(), headers={"Content-Type": "application/octet-stream"}
+                self._url, data=window.astype("<f4").tobytes(), headers=self._headers
             )
             try:
                 with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
@@ -64,15 +72,13 @@ class Pump:
         """One-second windows without end: some healthy seconds, then an inner-race fault, and again."""
         episode = 0
         while True:
-            for condition, seconds in (("normal", HEALTHY_SECONDS), ("inner_race", FAULT_SECONDS)):
+            for condition, seconds in EPISODES:
                 signal = simulate.machine_signal(
                     condition,
+                    machine_seed=MACHINE,
+                    seed=FIRST_UNSEEN + episode,
                     seconds=seconds,
                     sampling_rate_hz=SAMPLING_RATE_HZ,
-                    shaft_rpm=SHAFT_RPM,
-                    bearing=BEARING,
-                    machine_seed=MACHINE_SEED,
-                    seed=10_000 + episode,
                 )
                 yield from signal.reshape(seconds, -1)
                 episode += 1

@@ -152,4 +152,5 @@ def _check_fresh_process(candidate: Candidate, directory: Path, batch: Outputs) 
 
 if __name__ == "__main__":
     package_directory, probes_file, out_file = sys.argv[1:]
-    np.savez(out_file, **servable.load(package_directory).run(np.load(probes_file, allow_pickle=False)))
+    outputs: dict[str, Any] = {**servable.load(package_directory).run(np.load(probes_file, allow_pickle=False))}
+    np.savez(out_file, **outputs)

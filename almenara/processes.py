@@ -91,7 +91,7 @@ def answers(url: str, timeout: float = 2.0) -> bool:
     """Whether a GET answers with 2xx."""
     try:
         with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310  our own http address
-            return 200 <= response.status < 300
+            return bool(200 <= response.status < 300)
     except (urllib.error.URLError, OSError):
         return False
 

@@ -45,8 +45,10 @@ TRAINING_ONLY = shutil.ignore_patterns(
     "normality*",
     "export*",
     "metrics*",
-    "importers*",
+    "cwru*",
     "checkpoints*",
+    "objects*",
+    "textures*",
 )
 
 
@@ -110,7 +112,9 @@ class Registry:
                     pip_requirements=[f"{name}=={installed_version(name)}" for name in RUNTIME_REQUIREMENTS],
                 )
                 self._ensure_model(card.name)
-                made = mlflow.register_model(logged.model_uri, card.name, await_registration_for=60)
+                made = self._client.create_model_version(
+                    card.name, logged.model_uri, run_id, model_id=logged.model_id, await_creation_for=0
+                )
                 self._tag(candidate, str(made.version), run_id)
         return ModelRef(name=card.name, version=str(made.version))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,6 +21,10 @@ from mlflow.exceptions import MlflowException
 
 from almenara.contracts import Candidate
 from almenara.errors import RegistryError
+
+
+# A pyfunc of ours takes rows of several shapes, which MLflow's type hints cannot say.
+warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
 
 
 def connect(tracking_uri: str) -> MlflowClient:
@@ -48,7 +55,7 @@ def log_candidate(candidate: Candidate) -> None:
     """Log a candidate's parameters, metrics, figures and card to the active run."""
     mlflow.log_params({**candidate.parameters, "method": candidate.card.method, "task": candidate.card.task})
     for protocol, metrics in candidate.card.metrics.items():
-        mlflow.log_metrics({f"{protocol}.{key}": value for key, value in metrics.items()})
+        mlflow.log_metrics({_metric_name(f"{protocol}.{key}"): value for key, value in metrics.items()})
     mlflow.log_text(candidate.card.model_dump_json(indent=2), "card.json")
     log_figures(candidate.figures)
 
@@ -91,6 +98,11 @@ def _experiment(client: MlflowClient, tracking_uri: str, name: str) -> str:
     if tracking_uri.startswith("sqlite:///"):
         location = (Path(tracking_uri.removeprefix("sqlite:///")).parent / "artifacts" / name).as_uri()
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _metric_name(text: str) -> str:
+    """MLflow takes letters, digits, `_-. :/` in a metric's name."""
+    return re.sub(r"[^\w\-. :/]", "", text)
 
 
 def _without_password(uri: str) -> str:

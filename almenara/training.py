@@ -77,14 +77,10 @@ class Trainer:
 
         recordings = list(recordings)
         candidates = [train_classifier(recordings, name=name, method=method, seed=seed, progress=self.progress)]
-        notes = []
-        for asset, healthy in healthy_by_asset(recordings).items():
-            if len(healthy) < LEAST_BASELINE_RECORDS:
-                notes.append(
-                    f"No baseline for {asset}: it has {len(healthy)} healthy record and needs at least "
-                    f"{LEAST_BASELINE_RECORDS}. Without one the classifier names faults but raises no alarm."
-                )
-                continue
+        by_asset = healthy_by_asset(recordings)
+        too_few = [asset for asset, healthy in by_asset.items() if len(healthy) < LEAST_BASELINE_RECORDS]
+        for asset in (asset for asset in by_asset if asset not in too_few):
+            healthy = by_asset[asset]
             baseline = train_novelty(
                 healthy,
                 name=baseline_name(name, asset),
@@ -95,7 +91,14 @@ class Trainer:
                 progress=self.progress,
             )
             candidates.append(baseline)
-        return Outcome(tuple(self.register(candidate) for candidate in candidates), tuple(notes))
+        notes: tuple[str, ...] = ()
+        if too_few:
+            named = ", ".join(too_few[:5]) + (f" and {len(too_few) - 5} more" if len(too_few) > 5 else "")
+            notes = (
+                f"No baseline for {named}: fewer than {LEAST_BASELINE_RECORDS} healthy records. Without one the "
+                f"classifier names faults but raises no alarm.",
+            )
+        return Outcome(tuple(self.register(candidate) for candidate in candidates), notes)
 
     def vision(
         self,

@@ -25,10 +25,10 @@ def cwru(
 
     Example: `almenara data import cwru downloads/ recordings/cwru`
     """
-    from almenara.vibration.importers import import_cwru
+    from almenara.vibration.cwru import import_cwru
 
     with progress_bars() as progress:
         report = import_cwru(source, destination, progress=progress)
-    stdout.print(f"Imported {report.imported} records into {destination}.")
+    stdout.print(f"Imported {len(report.records)} records into {destination}.")
     for name in report.skipped:
         stdout.print(f"skipped: {name}")

@@ -1,0 +1,144 @@
+"""`python -m almenara_api`: serve until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from pydantic import ValidationError
+
+from almenara import __version__
+from almenara.errors import AlmenaraError, ConfigurationError
+from almenara.settings import Settings
+from almenara_api import logs
+from almenara_api.app import create_app
+from almenara_api.problems import sentence
+
+_LOG = logging.getLogger("almenara_api")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve; returns the exit code, 2 with a sentence on standard error when it cannot start."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = _settings(options.host, options.port)
+        check_exposure(settings)
+        listener = listen(settings.api_host, settings.api_port)
+    except AlmenaraError as error:
+        sys.stderr.write(f"almenara-api: {error}\n")
+        return 2
+    logs.configure()
+    with listener:
+        return _serve(settings, listener)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond this machine without a key."""
+    if settings.api_key is None and not _is_loopback(settings.api_host):
+        raise ConfigurationError(
+            f"The API would listen on {settings.api_host}, beyond this machine, without a key.",
+            "Set ALMENARA_API_KEY, or listen on 127.0.0.1.",
+        )
+    if settings.api_key is not None and not settings.api_key.get_secret_value().strip():
+        raise ConfigurationError("ALMENARA_API_KEY is set and empty.", "Give it a value, or unset it.")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigurationError(f"The address {host!r} is unknown.", "Correct --host or ALMENARA_API_HOST.") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"Port {port} on {host} is in use.", "Stop what runs there, or choose another with --port."
+            ) from error
+        raise ConfigurationError(f"{host}:{port} cannot be opened: {error.strerror}.", "Choose another.") from error
+    return listener
+
+
+def _serve(settings: Settings, listener: socket.socket) -> int:
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(settings.request_timeout_seconds) + 1,
+    )
+    server = uvicorn.Server(config)
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    _LOG.info("listening", extra={"url": url, "version": __version__, "key_required": settings.api_key is not None})
+    # uvicorn raises the signal again after a clean shutdown; these make it a clean exit.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # from _end, or uvicorn's own when the app could not start
+        if server.started:
+            raise
+    if server.started:
+        return 0
+    sys.stderr.write(f"almenara-api: {getattr(app.state, 'failure', 'The service could not start; see above.')}\n")
+    return 2
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _settings(host: str | None, port: int | None) -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        facts = "; ".join(sentence(each) for each in error.errors(include_input=False))
+        raise ConfigurationError(f"A setting is wrong: {facts}.", "Correct the environment or .env.") from error
+    chosen = {"api_host": host, "api_port": port}
+    return settings.model_copy(update={key: value for key, value in chosen.items() if value is not None})
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port between 0 and 65535")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="almenara-api",
+        description="Serve the registry's champions over HTTP.",
+        epilog="Example: python -m almenara_api --port 8000. Every setting: environment variables ALMENARA_*.",
+    )
+    parser.add_argument("--host", help="address, default 127.0.0.1; another needs ALMENARA_API_KEY")
+    parser.add_argument("--port", type=_port, help="default 8000; 0 takes a free one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

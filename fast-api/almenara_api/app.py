@@ -1,0 +1,52 @@
+"""The application: routes, middleware and lifetime put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+
+from almenara import __version__
+from almenara.errors import ConfigurationError
+from almenara.settings import Settings
+from almenara_api import problems
+from almenara_api.metrics import Metrics
+from almenara_api.middleware import BodyLimit, RequestContext
+from almenara_api.routes import platform, vibration, vision
+from almenara_api.services import Services, require_api_key
+
+_DESCRIPTION = """Industrial anomaly detection: post a picture or a vibration window, get a verdict that says what, how
+sure, why, and which model version said it. Errors are problem+json (RFC 9457) with the fact and the remedy."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API on the given settings, else on those of the environment; it connects when it is started.
+
+    Any ASGI server runs it: `uvicorn --factory almenara_api.app:create_app`.
+    """
+    chosen = settings or Settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            services = await asyncio.to_thread(Services.start, chosen, metrics)
+        except ConfigurationError as error:
+            app.state.failure = error  # the server only says that the start failed
+            raise
+        app.state.services = services
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(services.close)
+
+    app = FastAPI(title="Almenara", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
+    app.add_middleware(RequestContext, metrics=metrics)
+    for router in (vision.router, vibration.router, platform.router):
+        app.include_router(router, dependencies=[Depends(require_api_key)])
+    app.include_router(platform.open_router)
+    return app

@@ -1,0 +1,85 @@
+"""The models on local disk: what the service starts from while the registry is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from almenara.contracts import Contract, Role, Task
+
+_LOG = logging.getLogger(__name__)
+
+
+class Entry(Contract):
+    """A model version in service: its registered name is also a folder's name, hence the patterns."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,99}$")
+    version: str = Field(pattern=r"^[0-9]{1,12}$")
+    alias: str
+    task: Task
+    role: Role
+    asset: str | None = None
+
+
+class Index(Contract):
+    """``index.json``: which cached versions were champions when the registry last answered."""
+
+    origin: str = Field(description="the registry's address; the same name elsewhere is another model")
+    entries: tuple[Entry, ...]
+
+
+class ModelCache:
+    """Packages in ``root/NAME/VERSION`` and the index that names the ones in service."""
+
+    def __init__(self, root: Path, origin: str) -> None:
+        self.root = root
+        self.origin = origin
+
+    def directory(self, entry: Entry) -> Path:
+        """Where a version's package lies, or would lie."""
+        return self.root / entry.name / entry.version
+
+    def entries(self) -> tuple[Entry, ...]:
+        """What was in service last; empty when there is no index, it is broken, or it is another registry's."""
+        try:
+            index = Index.model_validate_json((self.root / "index.json").read_bytes())
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValidationError) as error:
+            _LOG.warning("the model cache's index cannot be read and is left aside", extra={"reason": str(error)[:300]})
+            return ()
+        return index.entries if index.origin == self.origin else ()
+
+    def new_folder(self) -> tempfile.TemporaryDirectory[str]:
+        """A folder beside the packages, to fetch into."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.root)
+
+    def adopt(self, entry: Entry, fetched: Path) -> None:
+        """Move a fetched package to its place, instead of what lay there."""
+        final = self.directory(entry)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(final, ignore_errors=True)
+        fetched.rename(final)
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Write the index atomically, then remove the packages that it does not name."""
+        kept = tuple(entries)
+        self.root.mkdir(parents=True, exist_ok=True)
+        text = Index(origin=self.origin, entries=kept).model_dump_json(indent=2)
+        handle, temporary = tempfile.mkstemp(prefix=".index-", dir=self.root)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(self.root / "index.json")
+        wanted = {self.directory(entry) for entry in kept}
+        for folder in self.root.glob("[!.]*/*/"):
+            if folder not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)

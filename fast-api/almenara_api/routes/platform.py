@@ -1,0 +1,65 @@
+"""What is in service, which alarms stand, and how the service itself is doing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from almenara.alarms import AlarmRecord
+from almenara.contracts import Contract
+from almenara_api.problems import responses
+from almenara_api.services import ServicesDependency
+from almenara_api.store import ModelStatus
+
+router = APIRouter(prefix="/v1", tags=["platform"])
+open_router = APIRouter(tags=["health"])
+
+
+class Live(Contract):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(Contract):
+    """At least one model is in service."""
+
+    status: Literal["ready"] = "ready"
+    registry: Literal["up", "away", "starting"]
+    models: tuple[ModelStatus, ...]
+
+
+@router.get("/models", summary="What is in service, and what was refused", responses=responses(401))
+async def models(services: ServicesDependency) -> list[ModelStatus]:
+    """Every model whose alias `champion` is set, by name; `refused` tells why a newer version is not served."""
+    return services.models.statuses()
+
+
+@router.get("/alarms", summary="The alarms of the assets", responses=responses(401, 422))
+async def alarms(services: ServicesDependency, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AlarmRecord]:
+    """The alarms that this service raised, the one raised last first."""
+    return await asyncio.to_thread(services.assets.alarms, limit)
+
+
+@open_router.get("/health/live", summary="Does the process answer?")
+async def live() -> Live:
+    """Always 200."""
+    return Live()
+
+
+@open_router.get("/health/ready", summary="Is a model in service?", responses=responses(503), response_model=Ready)
+async def ready(services: ServicesDependency) -> Ready:
+    """200 with the models in service, else 503 with what is missing and how to get it."""
+    missing = services.not_ready()
+    if missing is not None:
+        raise missing
+    return Ready(registry=services.models.snapshot.registry, models=tuple(services.models.statuses()))
+
+
+@open_router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(services: ServicesDependency) -> Response:
+    """Prometheus exposition text."""
+    return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)

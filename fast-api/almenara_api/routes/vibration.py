@@ -1,0 +1,114 @@
+"""Vibration signals in, verdicts on the bearing out; with an asset's baseline also that asset's alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+
+from almenara import servable
+from almenara.contracts import Contract, VibrationVerdict
+from almenara.errors import InputError
+from almenara_api.assets import Window
+from almenara_api.bodies import media_type, read_body
+from almenara_api.problems import responses
+from almenara_api.services import ModelName, Services, ServicesDependency
+from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationParameters, parse
+
+router = APIRouter(prefix="/v1", tags=["vibration"])
+
+
+class VibrationVerdicts(Contract):
+    """The verdicts on `signals`, in their order."""
+
+    verdicts: tuple[VibrationVerdict, ...] = Field(min_length=1)
+
+
+_BINARY = {"type": "string", "format": "binary"}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "Raw float32 samples, little-endian, with the parameters in the query (the fastest way: "
+        "`curl --data-binary @window.f32 -H 'Content-Type: application/octet-stream' "
+        "'…/predict?sampling_rate_hz=12000&shaft_rpm=1772&bearing=6205-2RS'`), a .npy, .wav or .csv file, or JSON.",
+        "content": {
+            **{kind: {"schema": _BINARY} for kind in (RAW, *FILES)},
+            JSON: {"schema": VibrationJson.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post(
+    "/vibration/{model}/predict",
+    response_model=VibrationVerdict | VibrationVerdicts,
+    responses=responses(400, 401, 404, 408, 409, 413, 415, 422, 503),
+    openapi_extra=_BODY,
+    summary="Judge one vibration signal, or several",
+)
+async def predict(
+    model: ModelName,
+    request: Request,
+    services: ServicesDependency,
+    query: Annotated[VibrationParameters, Query()],
+) -> Response:
+    """Judge a signal with the model's champion version; a long one is cut into windows and pooled.
+
+    With an `asset` that has a commissioned baseline the verdict carries `novelty`, and that decides the asset's
+    alarm. Without a baseline no alarm is ever raised: the classifier only names the fault.
+    """
+    found = services.vibration_model(model)
+    kind = media_type(request, (JSON, RAW, *FILES))
+    with services.metrics.stage("vibration", "read"):
+        body = await read_body(request, services.settings.request_timeout_seconds)
+    answer = await services.pool.run("vibration", _job(services, found, body, kind, query))
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _job(
+    services: Services, model: servable.VibrationModel, body: bytes, kind: str, query: VibrationParameters
+) -> Callable[[], VibrationVerdict | VibrationVerdicts]:
+    metrics = services.metrics
+
+    def judge() -> VibrationVerdict | VibrationVerdicts:
+        with metrics.stage("vibration", "decode"):
+            posted = parse(body, kind, query, services.settings.max_samples)
+        baseline = services.baseline(posted.parameters.asset)
+        with metrics.stage("vibration", "inference"):
+            verdicts = tuple(_judge(model, baseline, posted, index) for index in range(len(posted.signals)))
+        for verdict in verdicts:
+            if verdict.novelty is not None:
+                metrics.anomaly.labels(verdict.novelty.model.name).observe(verdict.novelty.anomaly)
+        if posted.parameters.asset is not None and baseline is not None:
+            with metrics.stage("vibration", "alarm"):
+                _observe(services, posted.parameters.asset, posted, verdicts)
+        return VibrationVerdicts(verdicts=verdicts) if posted.several else verdicts[0]
+
+    return judge
+
+
+def _judge(
+    model: servable.VibrationModel, baseline: servable.NoveltyModel | None, posted: Posted, index: int
+) -> VibrationVerdict:
+    parameters = posted.parameters
+    try:
+        return model.predict(
+            posted.signals[index],
+            posted.sampling_rate_hz,
+            shaft_rpm=parameters.shaft_rpm,
+            bearing=parameters.bearing,
+            unit=parameters.unit,
+            novelty=baseline,
+        )
+    except InputError as error:
+        if not posted.several:
+            raise
+        raise InputError(error.code, f"signals[{index}]: {error.fact}", error.remedy) from error
+
+
+def _observe(services: Services, asset: str, posted: Posted, verdicts: tuple[VibrationVerdict, ...]) -> None:
+    told = posted.parameters.model_dump(exclude_none=True, exclude={"sampling_rate_hz"})
+    for signal, verdict in zip(posted.signals, verdicts, strict=True):
+        services.assets.observe(asset, Window(signal, posted.sampling_rate_hz, told), verdict)

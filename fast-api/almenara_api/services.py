@@ -1,0 +1,208 @@
+"""What the routes share: made once at start, found by every request, closed at the end."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import APIKeyHeader
+
+from almenara import servable
+from almenara.contracts import Task
+from almenara.errors import ConfigurationError
+from almenara.settings import Settings
+from almenara_api.assets import AssetWatch
+from almenara_api.cache import ModelCache
+from almenara_api.inference import InferencePool
+from almenara_api.metrics import Metrics
+from almenara_api.problems import Problem
+from almenara_api.store import Loaded, ModelStore, Snapshot, Source
+
+_HOW_TO_REGISTER = (
+    "Train one and it is promoted when it passes its gates: `almenara train vision --data FOLDER` or "
+    "`almenara train vibration --data FOLDER`; or promote a version: `almenara models promote NAME VERSION`."
+)
+_API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="needed when the service has a key")
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything behind the routes."""
+
+    settings: Settings
+    metrics: Metrics
+    models: ModelStore
+    pool: InferencePool
+    assets: AssetWatch
+
+    @classmethod
+    def start(cls, settings: Settings, metrics: Metrics) -> Services:
+        """Open the alarm database and begin to follow the registry.
+
+        Raises:
+            ConfigurationError: the alarm database or the var directory cannot be used.
+        """
+        try:
+            assets = AssetWatch(settings, metrics)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{settings.var_dir.resolve()} cannot be written: {error.strerror}.",
+                "Correct its rights, or set ALMENARA_VAR_DIR.",
+            ) from error
+        models = ModelStore(
+            lambda: _open_registry(settings.tracking_uri),
+            ModelCache(settings.model_cache_dir, settings.tracking_uri),
+            settings.model_poll_seconds,
+            on_change=lambda snapshot: _export(snapshot, metrics),
+        )
+        pool = InferencePool(settings.max_queue, settings.request_timeout_seconds, metrics)
+        services = cls(settings, metrics, models, pool, assets)
+        services.models.start()
+        services.assets.start()
+        return services
+
+    def close(self) -> None:
+        """Stop every thread; jobs that run end first."""
+        self.models.stop()
+        self.pool.close()
+        self.assets.close()
+
+    def vision_model(self, name: str) -> servable.VisionModel:
+        """The vision model in service under a name, else the Problem that says why there is none."""
+        model = self._loaded(name, "vision").model
+        if isinstance(model, servable.VisionModel):
+            return model
+        raise _wrong_task(name, "vision")
+
+    def vibration_model(self, name: str) -> servable.VibrationModel:
+        """The bearing classifier in service under a name, else the Problem that says why there is none."""
+        model = self._loaded(name, "vibration").model
+        if isinstance(model, servable.VibrationModel):
+            return model
+        raise _wrong_task(name, "vibration")
+
+    def baseline(self, asset: str | None) -> servable.NoveltyModel | None:
+        """The asset's commissioned baseline; of several the first by name."""
+        loaded = self.models.snapshot.loaded
+        for name in sorted(loaded) if asset is not None else ():
+            model = loaded[name].model
+            if isinstance(model, servable.NoveltyModel) and loaded[name].entry.asset == asset:
+                return model
+        return None
+
+    def not_ready(self) -> Problem | None:
+        """Why no model is in service, or None when there is one."""
+        snapshot = self.models.snapshot
+        return None if snapshot.loaded else _nothing_loaded(snapshot)
+
+    def _loaded(self, name: str, task: Task) -> Loaded:
+        snapshot = self.models.snapshot
+        if name in snapshot.loaded:
+            return snapshot.loaded[name]
+        if name in snapshot.refused:
+            refusal = snapshot.refused[name]
+            raise Problem(
+                503,
+                "model-refused",
+                f"Version {refusal.version} of {name} is the champion and cannot be served: {refusal.reason}",
+                f"Register it again, or go back: almenara models rollback {name}.",
+            )
+        if not snapshot.loaded:
+            raise _nothing_loaded(snapshot)
+        there = sorted(
+            name
+            for name, found in snapshot.loaded.items()
+            if found.entry.task == task and found.entry.role != "novelty"
+        )
+        raise Problem(
+            404,
+            "model-unknown",
+            f"No model named {name!r} is in service.",
+            f"The {task} models in service: {', '.join(there) or 'none'}.",
+        )
+
+
+def find_services(request: Request) -> Services:
+    """The services of the running app."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDependency = Annotated[Services, Depends(find_services)]
+ModelName = Annotated[str, Path(alias="model", max_length=100, description="registered model name")]
+
+
+def require_api_key(services: ServicesDependency, key: Annotated[str | None, Security(_API_KEY)] = None) -> None:
+    """Refuse a request without the service's key, when it has one."""
+    expected = services.settings.api_key
+    if expected is None:
+        return
+    if key is None or not hmac.compare_digest(key.encode(), expected.get_secret_value().encode()):
+        raise Problem(
+            401,
+            "api-key",
+            "The header X-API-Key is missing." if key is None else "The X-API-Key is not the service's.",
+            "Send the key that the service was started with in ALMENARA_API_KEY.",
+            headers={"WWW-Authenticate": 'ApiKey realm="almenara"'},
+        )
+
+
+def _open_registry(tracking_uri: str) -> Source:
+    """The registry; imported in the store's own thread because MLflow takes seconds, with timeouts for polling."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from almenara.registry import Registry
+
+    return Registry(tracking_uri)
+
+
+def _export(snapshot: Snapshot, metrics: Metrics) -> None:
+    metrics.registry_up.set(snapshot.registry == "up")
+    metrics.served.clear()
+    for name, loaded in snapshot.loaded.items():
+        metrics.served.labels(name, loaded.entry.version).set(1)
+
+
+def _nothing_loaded(snapshot: Snapshot) -> Problem:
+    if snapshot.refused:
+        reasons = "; ".join(f"{each.name} {each.version}: {each.reason}" for each in snapshot.refused.values())
+        return Problem(
+            503, "model-refused", f"No champion can be served. {reasons}", "Register the model again, or roll back."
+        )
+    if snapshot.registry == "starting":
+        return Problem(
+            503,
+            "models-loading",
+            "The models are being loaded from the registry.",
+            "Ask again in a few seconds.",
+            headers={"Retry-After": "2"},
+        )
+    if snapshot.registry == "away":
+        return Problem(
+            503,
+            "registry-away",
+            f"No model is in service, and the registry cannot be asked: {snapshot.away_reason}",
+            "Start the registry, or correct MLFLOW_TRACKING_URI; nothing was cached from it before.",
+            headers={"Retry-After": "5"},
+        )
+    return Problem(
+        503,
+        "no-champion",
+        "No registered model has the alias champion.",
+        _HOW_TO_REGISTER,
+        headers={"Retry-After": "5"},
+    )
+
+
+def _wrong_task(name: str, task: Task) -> Problem:
+    other: Task = "vibration" if task == "vision" else "vision"
+    return Problem(
+        409,
+        "model-task",
+        f"{name} is no model that judges single {task} inputs.",
+        f"Post to /v1/{other}/{name}/predict; a baseline is used by naming its asset: ?asset=NAME. "
+        "GET /v1/models lists task and role of each.",
+    )

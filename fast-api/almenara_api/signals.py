@@ -1,0 +1,176 @@
+"""What a client may post as vibration: raw samples with query parameters, a file, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from almenara.errors import InputError
+from almenara.vibration.recordings import parse_signal
+from almenara_api.problems import sentence
+
+JSON = "application/json"
+RAW = "application/octet-stream"
+FILES = ("application/x-npy", "audio/wav", "text/csv")
+
+Signal = NDArray[np.float32]
+
+
+class VibrationParameters(BaseModel):
+    """What has to be known beside the samples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    sampling_rate_hz: float | None = Field(
+        default=None, gt=0, le=1e7, description="samples a second; never assumed, only a WAV file brings its own"
+    )
+    shaft_rpm: float | None = Field(default=None, gt=0, le=1e6, description="revolutions a minute")
+    bearing: str | None = Field(default=None, max_length=80, description="designation, such as 6205-2RS")
+    unit: str | None = Field(default=None, max_length=20, description="of the samples, such as g or m/s²")
+    asset: str | None = Field(
+        default=None, min_length=1, max_length=200, description="the machine; its baseline then decides its alarm"
+    )
+
+
+class VibrationJson(VibrationParameters):
+    """The JSON body; exactly one of `signal` and `signals`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "signal": [0.013, -0.021, 0.034, 0.002],
+                "sampling_rate_hz": 12000,
+                "shaft_rpm": 1772,
+                "bearing": "6205-2RS",
+                "unit": "g",
+                "asset": "pump-1",
+            }
+        }
+    )
+
+    signal: list[float] | None = Field(default=None, description="samples of one signal")
+    signals: list[list[float]] | None = Field(default=None, description="several signals of one sensor, oldest first")
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A parsed request.
+
+    Attributes:
+        signals: float32, each of shape (samples,).
+        several: whether the client posted a list of signals and awaits a list of verdicts.
+        sampling_rate_hz: of every signal.
+        parameters: the rest.
+    """
+
+    signals: tuple[Signal, ...]
+    several: bool
+    sampling_rate_hz: float
+    parameters: VibrationParameters
+
+
+def parse(body: bytes, media_type: str, query: VibrationParameters, max_samples: int) -> Posted:
+    """Parse a body of one of the media types above.
+
+    Args:
+        body: the whole body.
+        media_type: without parameters.
+        query: the query's parameters; a JSON body's own win over them.
+        max_samples: limit on all signals together.
+
+    Raises:
+        InputError: what is wrong with the body, or `sampling-rate-missing`, `sampling-rate-conflict`.
+    """
+    if media_type == JSON:
+        signals, several, parameters = _parse_json(body, query, max_samples)
+        own_rate = None
+    else:
+        signal, own_rate = parse_signal(body, media_type, max_samples)
+        signals, several, parameters = (signal,), False, query
+    return Posted(signals, several, _rate(parameters.sampling_rate_hz, own_rate), parameters)
+
+
+def _rate(told: float | None, own: float | None) -> float:
+    if told is not None and own is not None and abs(told - own) > 1e-3 * own:
+        raise InputError(
+            "sampling-rate-conflict",
+            f"The file says {own:g} Hz and the parameter sampling_rate_hz says {told:g} Hz.",
+            "Leave the parameter out, or correct the file.",
+        )
+    rate = told if told is not None else own
+    if rate is None:
+        raise InputError(
+            "sampling-rate-missing",
+            "Neither the request nor the body says at which rate the signal was sampled.",
+            "Add sampling_rate_hz in Hz, in the query or in the JSON body; it is never assumed.",
+        )
+    return rate
+
+
+def _parse_json(
+    body: bytes, query: VibrationParameters, max_samples: int
+) -> tuple[tuple[Signal, ...], bool, VibrationParameters]:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InputError("json-invalid", f"The body is no JSON: {error}.", "NaN and Infinity are no JSON.") from error
+    if not isinstance(content, dict):
+        raise InputError("json-invalid", f"The body is a JSON {type(content).__name__}, not an object.", _SHAPE)
+    given = [name for name in ("signal", "signals") if content.get(name) is not None]
+    if len(given) != 1:
+        raise InputError("json-signal", f"The body has {' and '.join(given) or 'neither signal nor signals'}.", _SHAPE)
+    parameters = _parameters(content, query)
+    if given == ["signal"]:
+        return (_samples(content["signal"], "signal", max_samples),), False, parameters
+    rows = content["signals"]
+    if not isinstance(rows, list) or not rows:
+        raise InputError("json-signal", "signals is no list of signals, or an empty one.", _SHAPE)
+    total = sum(len(row) for row in rows if isinstance(row, list))
+    _check_length(total, "signals", max_samples)
+    return tuple(_samples(row, f"signals[{index}]", max_samples) for index, row in enumerate(rows)), True, parameters
+
+
+def _parameters(content: Mapping[str, Any], query: VibrationParameters) -> VibrationParameters:
+    own = {key: value for key, value in content.items() if key not in ("signal", "signals") and value is not None}
+    try:
+        return VibrationParameters.model_validate(query.model_dump(exclude_none=True) | own, strict=True)
+    except ValidationError as error:
+        fact = "; ".join(sentence(each) for each in error.errors())
+        raise InputError("parameters-invalid", fact, "The fields of the body are listed under /docs.") from error
+
+
+def _samples(values: object, where: str, max_samples: int) -> Signal:
+    if not isinstance(values, list) or not values:
+        raise InputError("recording-empty", f"{where} is no list of numbers, or an empty one.", _SHAPE)
+    _check_length(len(values), where, max_samples)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray(None)
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        bad = next((index for index, value in enumerate(values) if type(value) not in (int, float)), 0)
+        raise InputError(
+            "window-dtype",
+            f"{where}[{bad}] is {str(values[bad])[:40]!r}, which is no number.",
+            "Send plain numbers only.",
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as not finite
+        return array.astype(np.float32)
+
+
+def _check_length(samples: int, where: str, max_samples: int) -> None:
+    if samples > max_samples:
+        raise InputError(
+            "recording-too-long",
+            f"{where} has {samples} samples, and at most {max_samples} are accepted.",
+            "Send shorter windows, or raise ALMENARA_MAX_SAMPLES.",
+        )
+
+
+_SHAPE = 'Send {"signal": [numbers], "sampling_rate_hz": 12000, ...}, or "signals" with a list of such lists.'

@@ -1,0 +1,77 @@
+"""The served API beside a real MLflow server: follows champions, outlives the server, starts without it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from almenara.registry import Registry
+from almenara.vision import images
+from tests.support import servers
+from tests.support.api import RunningApi, running_api, wait_until
+from tests.support.packages import vision_candidate
+
+PICTURE = images.encode_jpeg(np.full((48, 64, 3), 200, dtype=np.uint8))
+POLL = {"ALMENARA_MODEL_POLL_SECONDS": "0.3"}
+
+
+def answering_version(api: RunningApi, name: str) -> str | None:
+    """The version that judges a posted picture now, None while none does."""
+    answer = api.http.post(f"/v1/vision/{name}/predict", content=PICTURE, headers={"content-type": "image/jpeg"})
+    return str(answer.json()["model"]["version"]) if answer.status_code == 200 else None
+
+
+@pytest.mark.slow
+def test_promotion_and_rollback_are_followed_without_a_failed_request(mlflow_address: str, tmp_path: Path) -> None:
+    registry = Registry(mlflow_address)
+    for _ in range(2):
+        registry.register(vision_candidate("followed"), "tests")
+    registry.promote("followed", "1", reason="first")
+    with running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": mlflow_address}) as api:
+        wait_until(lambda: answering_version(api, "followed") == "1", 30, api.log)
+        seen: list[str | None] = []
+
+        def switched_to(version: str) -> bool:
+            seen.append(answering_version(api, "followed"))
+            return seen[-1] == version
+
+        registry.promote("followed", "2", reason="better")
+        wait_until(lambda: switched_to("2"), 10, api.log)
+        registry.rollback("followed", reason="worse in the rain")
+        wait_until(lambda: switched_to("1"), 10, api.log)
+        assert None not in seen
+
+
+@pytest.mark.slow
+def test_a_registry_without_a_champion_says_how_to_get_one(tmp_path: Path) -> None:
+    embedded = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
+    with running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": embedded}, ready=False) as api:
+        wait_until(lambda: "no-champion" in api.http.get("/health/ready").text, 60, api.log)
+        answer = api.http.get("/health/ready")
+        assert answer.status_code == 503
+        assert "almenara train" in answer.json()["remedy"]
+        posted = api.http.post("/v1/vision/x/predict", content=PICTURE, headers={"content-type": "image/jpeg"})
+        assert (posted.status_code, posted.json()["type"]) == (503, "urn:almenara:problem:no-champion")
+
+
+@pytest.mark.slow
+def test_the_service_outlives_the_registry_and_starts_without_it(tmp_path: Path) -> None:
+    port = servers.free_port()
+    var = tmp_path / "var"
+    with ExitStack() as registry_is_up:
+        address = registry_is_up.enter_context(servers.mlflow_server(tmp_path, port))
+        registry = Registry(address)
+        registry.promote("durable", registry.register(vision_candidate("durable"), "tests").version, reason="first")
+        environment = POLL | {"MLFLOW_TRACKING_URI": address}
+        with running_api(var, environment) as api:
+            registry_is_up.close()
+            wait_until(lambda: api.http.get("/health/ready").json()["registry"] == "away", 30, api.log)
+            assert answering_version(api, "durable") == "1"
+    with running_api(var, environment) as api:
+        assert answering_version(api, "durable") == "1"
+        with servers.mlflow_server(tmp_path, port):
+            wait_until(lambda: api.http.get("/health/ready").json()["registry"] == "up", 30, api.log)
+            assert answering_version(api, "durable") == "1"

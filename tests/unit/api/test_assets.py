@@ -1,0 +1,124 @@
+"""Assets under watch: a baseline's verdicts that last become one alarm with the window as evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from almenara.contracts import ModelRef, Novelty, VibrationVerdict
+from almenara.settings import Settings
+from almenara_api.assets import AssetWatch, Window
+from almenara_api.metrics import Metrics
+from tests.support.api import faulty_signal, wait_until
+
+WINDOW = Window(faulty_signal(0), 12_000, {"shaft_rpm": 1772.0, "unit": "g"})
+
+
+def verdict(anomaly: float | None) -> VibrationVerdict:
+    novelty = None
+    if anomaly is not None:
+        novelty = Novelty(
+            model=ModelRef(name="baseline", version="1"),
+            label="anomaly" if anomaly >= 0.5 else "normal",
+            score=anomaly,
+            anomaly=anomaly,
+            p_value=0.01,
+            threshold=0.5,
+        )
+    return VibrationVerdict(
+        model=ModelRef(name="bearing", version="1"),
+        label="inner_race",
+        probabilities={"inner_race": 1},
+        abstained=False,
+        novelty=novelty,
+        windows=1,
+        rms=0.1,
+        reason="envelope shows BPFI",
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(var_dir=tmp_path, vibration_on_delay_seconds=0)
+
+
+@pytest.fixture
+def watch(settings: Settings) -> Iterator[AssetWatch]:
+    watch = AssetWatch(settings, Metrics())
+    watch.start()
+    yield watch
+    watch.close()
+
+
+def test_an_anomaly_that_lasts_raises_one_alarm(watch: AssetWatch) -> None:
+    for _ in range(3):
+        watch.observe("pump-1", WINDOW, verdict(0.9))
+    (alarm,) = watch.alarms(10)
+    assert (alarm.source, alarm.kind, alarm.score, alarm.reason) == (
+        "pump-1",
+        "vibration",
+        0.9,
+        "envelope shows BPFI",
+    )
+    assert alarm.model == ModelRef(name="baseline", version="1")
+
+
+def test_without_a_baseline_nothing_is_observed(watch: AssetWatch) -> None:
+    watch.observe("pump-1", WINDOW, verdict(None))
+    assert watch.alarms(10) == []
+
+
+def test_a_normal_window_raises_nothing(watch: AssetWatch) -> None:
+    watch.observe("pump-1", WINDOW, verdict(0.2))
+    assert watch.alarms(10) == []
+
+
+def test_the_on_delay_comes_from_the_settings(tmp_path: Path) -> None:
+    watch = AssetWatch(Settings(var_dir=tmp_path, vibration_on_delay_seconds=60), Metrics())
+    watch.start()
+    watch.observe("pump-1", WINDOW, verdict(0.9))
+    watch.observe("pump-1", WINDOW, verdict(0.9))
+    assert watch.alarms(10) == []
+    watch.close()
+
+
+def test_the_window_its_spectrum_and_its_verdict_are_kept(watch: AssetWatch) -> None:
+    watch.observe("pump-1", WINDOW, verdict(0.9))
+    window, written = map(Path, watch.alarms(1)[0].evidence)
+    assert json.loads(written.read_text())["reason"] == "envelope shows BPFI"
+    with np.load(window, allow_pickle=False) as kept:
+        np.testing.assert_array_equal(kept["signal"], WINDOW.signal)
+        assert kept["sampling_rate_hz"] == 12_000
+        assert kept["posted_shaft_rpm"] == 1772
+        peak_hz = kept["frequency_hz"][kept["amplitude"].argmax()]
+    assert 2700 < peak_hz < 3300, "the ringing of the impacts"
+
+
+@pytest.mark.parametrize("asset", ["../../etc", "a/b", "..", "pump 1; rm", "x" * 200])
+def test_evidence_stays_below_its_folder_whatever_the_asset_is_called(
+    watch: AssetWatch, settings: Settings, asset: str
+) -> None:
+    watch.observe(asset, WINDOW, verdict(0.9))
+    for path in watch.alarms(1)[0].evidence:
+        assert Path(path).resolve().is_relative_to(settings.evidence_dir / "vibration")
+
+
+def test_evidence_that_cannot_be_written_does_not_hold_the_alarm_back(watch: AssetWatch, settings: Settings) -> None:
+    settings.evidence_dir.parent.mkdir(parents=True, exist_ok=True)
+    settings.evidence_dir.write_text("a file where the folder should be")
+    watch.observe("pump-1", WINDOW, verdict(0.9))
+    (alarm,) = watch.alarms(1)
+    assert alarm.evidence == ()
+    assert alarm.note
+
+
+def test_the_alarm_reaches_the_log_channel(watch: AssetWatch, tmp_path: Path) -> None:
+    watch.observe("pump-1", WINDOW, verdict(0.9))
+    log = tmp_path / "alarms" / "alarms.log"
+    wait_until(log.is_file, 5)
+    told = json.loads(log.read_text().splitlines()[0])
+    assert (told["event"], told["alarm"]["source"]) == ("raised", "pump-1")

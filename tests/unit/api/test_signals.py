@@ -1,0 +1,97 @@
+"""Posted vibration: JSON and raw bodies become float32 signals with a rate, or say what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from almenara.errors import InputError
+from almenara_api.signals import JSON, RAW, VibrationParameters, parse
+
+NOTHING = VibrationParameters()
+RATE = VibrationParameters(sampling_rate_hz=12_000)
+
+
+def body(**content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def code_of(content: bytes, query: VibrationParameters = NOTHING, kind: str = JSON) -> str:
+    with pytest.raises(InputError) as refused:
+        parse(content, kind, query, max_samples=100)
+    assert refused.value.fact
+    assert refused.value.remedy
+    return refused.value.code
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=100))
+def test_json_and_raw_bodies_give_the_same_signal(samples: list[float]) -> None:
+    raw = parse(np.asarray(samples, "<f4").tobytes(), RAW, RATE, 100)
+    written = parse(body(signal=samples, sampling_rate_hz=12_000), JSON, NOTHING, 100)
+    np.testing.assert_array_equal(raw.signals[0], written.signals[0])
+    assert raw.signals[0].dtype == np.float32
+    assert raw.sampling_rate_hz == written.sampling_rate_hz == 12_000
+
+
+def test_several_signals_stay_several() -> None:
+    posted = parse(body(signals=[[1, 2], [3, 4, 5]], sampling_rate_hz=10), JSON, NOTHING, 100)
+    assert posted.several
+    assert [signal.tolist() for signal in posted.signals] == [[1, 2], [3, 4, 5]]
+
+
+def test_the_body_wins_over_the_query() -> None:
+    query = VibrationParameters(sampling_rate_hz=48_000, unit="g")
+    posted = parse(body(signal=[1, 2], sampling_rate_hz=12_000, asset="pump-1"), JSON, query, 100)
+    assert posted.sampling_rate_hz == 12_000
+    assert (posted.parameters.unit, posted.parameters.asset) == ("g", "pump-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "json-invalid"),
+        (b"{", "json-invalid"),
+        (b'{"signal": [1, NaN], "sampling_rate_hz": 1}', "json-invalid"),
+        (b"[1, 2]", "json-invalid"),
+        (body(sampling_rate_hz=1), "json-signal"),
+        (body(signal=[1], signals=[[1]], sampling_rate_hz=1), "json-signal"),
+        (body(signals=[], sampling_rate_hz=1), "json-signal"),
+        (body(signal=[], sampling_rate_hz=1), "recording-empty"),
+        (body(signal="abc", sampling_rate_hz=1), "recording-empty"),
+        (body(signals=[1, 2], sampling_rate_hz=1), "recording-empty"),
+        (body(signal=[1, "2"], sampling_rate_hz=1), "window-dtype"),
+        (body(signal=["1", "2"], sampling_rate_hz=1), "window-dtype"),
+        (body(signal=[1, None], sampling_rate_hz=1), "window-dtype"),
+        (body(signal=[True, False], sampling_rate_hz=1), "window-dtype"),
+        (body(signal=[[1, 2], [3]], sampling_rate_hz=1), "window-dtype"),
+        (body(signal=[[1], [3]], sampling_rate_hz=1), "window-dtype"),
+        (body(signal=[0] * 101, sampling_rate_hz=1), "recording-too-long"),
+        (body(signals=[[0] * 60, [0] * 60], sampling_rate_hz=1), "recording-too-long"),
+        (body(signal=[1, 2]), "sampling-rate-missing"),
+        (body(signal=[1, 2], sampling_rate_hz=-1), "parameters-invalid"),
+        (body(signal=[1, 2], sampling_rate_hz="12000"), "parameters-invalid"),
+        (body(signal=[1, 2], sampling_rate=12000), "parameters-invalid"),
+    ],
+)
+def test_a_bad_json_body_says_what_is_wrong(content: bytes, code: str) -> None:
+    assert code_of(content) == code
+
+
+def test_a_wrong_element_is_named_with_its_index() -> None:
+    with pytest.raises(InputError, match=r"signals\[1\]\[2\] is 'x'"):
+        parse(body(signals=[[1, 2], [3, 4, "x"]], sampling_rate_hz=1), JSON, NOTHING, 100)
+
+
+def test_a_raw_body_without_a_rate_is_refused() -> None:
+    assert code_of(np.zeros(4, "<f4").tobytes(), kind=RAW) == "sampling-rate-missing"
+
+
+def test_what_float32_cannot_hold_becomes_infinite_and_is_left_to_the_quality_checks() -> None:
+    posted = parse(body(signal=[1e300, 0], sampling_rate_hz=1), JSON, NOTHING, 100)
+    assert np.isinf(posted.signals[0][0])
