@@ -13,6 +13,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 
 from almenara import servable
 from almenara.contracts import ModelRef
@@ -26,8 +27,7 @@ class PackagedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
         self.package = servable.load(context.artifacts["package"])
         self.ref = ModelRef(name=self.package.card.name, version="unregistered")
 
-    # MLflow would read a type hint of the input as its schema.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:  # noqa: ARG002
         rows = model_input.to_dict(orient="records")
         if self.package.card.task == "vision":
             model = servable.VisionModel(self.package, self.ref)

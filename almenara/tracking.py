@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,6 @@ from mlflow.exceptions import MlflowException
 
 from almenara.contracts import Candidate
 from almenara.errors import RegistryError
-
-
-# A pyfunc of ours takes rows of several shapes, which MLflow's type hints cannot say.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
 
 
 def connect(tracking_uri: str) -> MlflowClient:

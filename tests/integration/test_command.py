@@ -149,7 +149,7 @@ def test_predict_recording_needs_a_rate_and_takes_it(champions: Command) -> None
     [
         (np.full(24000, np.nan, np.float32), "finite"),
         (np.ones(24000, np.float32), "constant"),
-        (np.arange(10, dtype=np.float32), "short"),
+        (np.arange(10, dtype=np.float32), "At least 0.1 s"),
     ],
 )
 def test_predict_recording_refuses_unusable_signals(champions: Command, signal: np.ndarray, said: str) -> None:

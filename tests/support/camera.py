@@ -10,8 +10,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar
 
+import av
 import cv2
 import numpy as np
 from aiohttp import web
@@ -44,8 +47,15 @@ class LoopThread:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.run(self._finish())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
+
+    async def _finish(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
@@ -98,6 +108,20 @@ class CameraThread:
     @property
     def url(self) -> str:
         return self.camera.url
+
+
+def write_video(path: Path, *, frames: int, fps: int = 10) -> Path:
+    """An H.264 file of the scene."""
+    scene = Scene()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(scene(index / fps), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
 
 
 @contextlib.contextmanager

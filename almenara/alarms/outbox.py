@@ -1,0 +1,108 @@
+"""The outbox: messages that were committed with their alarm and wait to be sent, leased one at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, RowMapping, and_, or_, select, update
+
+from almenara.alarms import tables
+from almenara.alarms.records import Delivery
+
+_rows = tables.deliveries
+_MAX_ERROR = 500
+
+
+class Outbox:
+    """Delivery rows of an alarm database.
+
+    A row is open until it is sent or given up. A channel gets the messages of one alarm in order: none is handed out
+    while an earlier one of the same alarm is open. Who wants to send a row leases it; a lease that its holder did not
+    end (it was killed) runs out, and the row is sent again under the same key.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(writes=True)
+
+    def lease(self, channel: str, owner: str, now: datetime, seconds: float) -> Delivery | None:
+        """The next message that is due on a channel, or None."""
+        earlier = _rows.alias("earlier")
+        blocked = (
+            select(earlier.c.id)
+            .where(
+                earlier.c.channel == _rows.c.channel,
+                earlier.c.alarm_id == _rows.c.alarm_id,
+                earlier.c.id < _rows.c.id,
+                earlier.c.sent_at.is_(None),
+                earlier.c.dead_at.is_(None),
+            )
+            .exists()
+        )
+        due = (
+            select(_rows)
+            .where(_rows.c.channel == channel, _rows.c.next_at <= now, _free(now), ~blocked)
+            .order_by(_rows.c.id)
+            .limit(1)
+        )
+        while True:
+            with self._engine.begin() as connection:
+                row = connection.execute(due).mappings().first()
+            if row is None:
+                return None
+            lease = update(_rows).where(_rows.c.id == row["id"], _free(now))
+            with self._writer.begin() as connection:
+                leased = connection.execute(
+                    lease.values(lease_owner=owner, leased_until=now + timedelta(seconds=seconds))
+                )
+            if leased.rowcount == 1:
+                return _delivery(row)
+
+    def sent(self, delivery: Delivery, now: datetime) -> None:
+        """The message arrived, whoever holds the lease by now."""
+        self._close(delivery, attempts=delivery.attempts + 1, sent_at=now, error="")
+
+    def failed(self, delivery: Delivery, owner: str, error: str, retry_at: datetime) -> None:
+        """The attempt failed; try again at ``retry_at``."""
+        self._update(
+            and_(_rows.c.id == delivery.id, _rows.c.lease_owner == owner, _OPEN),
+            attempts=delivery.attempts + 1,
+            next_at=retry_at,
+            error=error[:_MAX_ERROR],
+        )
+
+    def give_up(self, delivery: Delivery, now: datetime, error: str) -> None:
+        """The last attempt failed: the message is kept, with its error, and not tried again."""
+        self._close(delivery, attempts=delivery.attempts + 1, dead_at=now, error=error[:_MAX_ERROR])
+
+    def pending(self) -> list[Delivery]:
+        """Messages that are still to be sent, oldest first."""
+        return self._list(_OPEN)
+
+    def dead(self) -> list[Delivery]:
+        """Messages that were given up, oldest first."""
+        return self._list(_rows.c.dead_at.is_not(None))
+
+    def _close(self, delivery: Delivery, **values: Any) -> None:
+        self._update(and_(_rows.c.id == delivery.id, _OPEN), **values)
+
+    def _update(self, where: ColumnElement[bool], **values: Any) -> None:
+        with self._writer.begin() as connection:
+            connection.execute(update(_rows).where(where).values(lease_owner=None, leased_until=None, **values))
+
+    def _list(self, where: ColumnElement[bool]) -> list[Delivery]:
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(_rows).where(where).order_by(_rows.c.id)).mappings().all()
+        return [_delivery(row) for row in rows]
+
+
+_OPEN = and_(_rows.c.sent_at.is_(None), _rows.c.dead_at.is_(None))
+
+
+def _free(now: datetime) -> ColumnElement[bool]:
+    return and_(_OPEN, or_(_rows.c.leased_until.is_(None), _rows.c.leased_until <= now))
+
+
+def _delivery(row: RowMapping) -> Delivery:
+    return Delivery.model_validate({name: row[name] for name in Delivery.model_fields})

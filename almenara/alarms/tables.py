@@ -1,0 +1,99 @@
+"""Tables of the alarm database, as queries see them; the migrations create them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes with microseconds, also in SQLite, which knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        aware = value.astimezone(UTC)
+        return aware.replace(tzinfo=None) if dialect.name == "sqlite" else aware
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+metadata = MetaData()
+
+sources = Table(
+    "alarm_sources",
+    metadata,
+    Column("source", String(200), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("since", UtcDateTime),
+    Column("blind_since", UtcDateTime),
+    Column("peak", Float, nullable=False),
+    Column("told", Boolean, nullable=False),
+    Column("told_at", UtcDateTime),
+    Column("alarm_id", String(36)),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("source", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("score", Float, nullable=False),
+    Column("peak", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("model", JSON(none_as_null=True)),
+    Column("evidence", JSON, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("raised_at", UtcDateTime, nullable=False),
+    Column("cleared_at", UtcDateTime),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_by", String(200)),
+    Column("comment", Text, nullable=False),
+    Column("idempotency_key", String(36), nullable=False),
+)
+
+transitions = Table(
+    "alarm_transitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(36), nullable=False, unique=True),
+    Column("source", String(200), nullable=False),
+    Column("alarm_id", String(36)),
+    Column("change", String(32), nullable=False),
+    Column("previous", String(32), nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("anomaly", Float),
+    Column("reason", Text, nullable=False),
+    Column("user", String(200)),
+)
+
+deliveries = Table(
+    "alarm_deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(36), nullable=False),
+    Column("alarm_id", String(36), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("notification", JSON, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", UtcDateTime, nullable=False),
+    Column("lease_owner", String(36)),
+    Column("leased_until", UtcDateTime),
+    Column("sent_at", UtcDateTime),
+    Column("dead_at", UtcDateTime),
+    Column("error", Text, nullable=False),
+)

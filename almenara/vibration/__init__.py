@@ -1,0 +1,1 @@
+"""Vibration: recordings, bearing features, models, honest evaluation and verdicts."""

@@ -1,0 +1,205 @@
+"""From a signal and a model's outputs to a verdict: one function for training, API and notebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from almenara import calibration
+from almenara.contracts import (
+    BearingFeaturesInput,
+    Card,
+    ModelRef,
+    Novelty,
+    Peak,
+    VibrationVerdict,
+)
+from almenara.errors import InputError
+from almenara.vibration.bearings import Bearing
+from almenara.vibration.features import BearingFeatures, peaks
+from almenara.vibration.windowing import check_windows, windows
+
+UNKNOWN = "unknown"
+"""Label of a verdict whose classifier abstained."""
+
+FAULT_LINES = {"inner_race": "BPFI", "outer_race": "BPFO", "ball": "2xBSF", "cage": "FTF"}
+"""Which line of the envelope spectrum speaks for which label."""
+
+_LEAST_PROBABILITY = 1e-3
+"""One window that a model is wrongly certain of must not decide for a whole recording."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A signal cut into windows and described.
+
+    Attributes:
+        features: float32 (windows, features), the graph's input.
+        quality: flags: `low_resolution` (shorter than the model's window), `narrow_band` (sampled below the canonical
+            rate), `clipped`, `no_rpm` (no evidence could be looked for).
+        peaks: evidence, averaged over the windows.
+        rms: root mean square about the mean, in the unit of the signal.
+        windows: how many.
+    """
+
+    features: NDArray[np.float32]
+    quality: tuple[str, ...]
+    peaks: tuple[Peak, ...]
+    rms: float
+    windows: int
+
+
+def prepare(
+    signal: NDArray[Any],
+    sampling_rate_hz: float,
+    shaft_rpm: float | None,
+    bearing: Bearing | None,
+    spec: BearingFeaturesInput,
+) -> Prepared:
+    """Cut a signal into the model's windows and describe them.
+
+    Args:
+        signal: shape (samples,), any real dtype.
+        sampling_rate_hz: of the signal; never assumed.
+        shaft_rpm: revolutions a minute; needed when the card says so.
+        bearing: needed when the card says so.
+        spec: the card's input.
+
+    Raises:
+        InputError: the signal cannot be judged; see `windowing.check_windows` and `BearingFeatures.describe`.
+    """
+    samples = np.asarray(signal)
+    if samples.ndim != 1 or samples.dtype.kind not in "fiu":
+        raise InputError(
+            "recording-shape",
+            f"The signal has shape {samples.shape} and type {samples.dtype}.",
+            "Give one dimension of real numbers.",
+        )
+    extractor = BearingFeatures.from_input(spec)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+        batch = windows(samples, sampling_rate_hz, spec.window_seconds, spec.hop_seconds)
+    clipped = check_windows(batch, sampling_rate_hz)
+    described = extractor.describe(batch, sampling_rate_hz, shaft_rpm, bearing)
+    quality = [
+        *(["low_resolution"] if samples.size / sampling_rate_hz < spec.window_seconds * (1 - 1e-6) else []),
+        *(["narrow_band"] if sampling_rate_hz < spec.sampling_rate_hz * (1 - 1e-3) else []),
+        *clipped,
+        *(["no_rpm"] if shaft_rpm is None or bearing is None else []),
+    ]
+    return Prepared(
+        features=described.features,
+        quality=tuple(quality),
+        peaks=peaks(described.spectra, bearing) if described.spectra and bearing else (),
+        rms=float(batch.std(axis=1, dtype=np.float64).mean()),
+        windows=batch.shape[0],
+    )
+
+
+def pool(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities of a recording from those of its windows: their geometric mean, brought back to sum 1.
+
+    Args:
+        probabilities: shape (windows, classes).
+
+    Returns:
+        float64, shape (classes,).
+    """
+    logarithm = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _LEAST_PROBABILITY)).mean(axis=0)
+    pooled = np.exp(logarithm - logarithm.max())
+    return np.asarray(pooled / pooled.sum())
+
+
+def novelty(scores: NDArray[Any], card: Card, model: ModelRef) -> Novelty:
+    """What a baseline says of a signal: its median window against the threshold.
+
+    The threshold promises a rate for single windows; half of a signal's windows must exceed it, so that one knock
+    does not alarm.
+
+    Args:
+        scores: shape (windows,).
+        card: of the novelty model, with its threshold and calibration scores.
+        model: which registered version.
+    """
+    threshold = card.threshold
+    if threshold is None:
+        raise InputError("card-uncalibrated", f"The card of {card.name} has no threshold.")
+    score = float(np.median(np.asarray(scores, dtype=np.float64)))
+    return Novelty(
+        model=model,
+        label="anomaly" if score > threshold.value else "normal",
+        score=score,
+        anomaly=float(calibration.anomaly_scale(score, card)),
+        p_value=calibration.p_value(score, card),
+        threshold=threshold.value,
+    )
+
+
+def verdict(
+    prepared: Prepared,
+    probabilities: NDArray[Any],
+    card: Card,
+    model: ModelRef,
+    novelty: Novelty | None,
+    unit: str | None,
+) -> VibrationVerdict:
+    """Verdict on a signal.
+
+    Args:
+        prepared: the signal.
+        probabilities: the classifier's, shape (windows, classes) in the order of the card's labels.
+        card: of the classifier.
+        model: which registered version.
+        novelty: what the asset's baseline says, when it has one.
+        unit: of the samples.
+    """
+    pooled = pool(probabilities)
+    if pooled.size != len(card.labels):
+        raise InputError(
+            "package-graph", f"{card.name} gives {pooled.size} probabilities for {len(card.labels)} labels."
+        )
+    best = int(pooled.argmax())
+    abstained = card.abstain_below is not None and pooled[best] < card.abstain_below
+    return VibrationVerdict(
+        model=model,
+        label=UNKNOWN if abstained else card.labels[best],
+        probabilities={label: float(value) for label, value in zip(card.labels, pooled, strict=True)},
+        abstained=bool(abstained),
+        novelty=novelty,
+        evidence=prepared.peaks,
+        quality=prepared.quality,
+        windows=prepared.windows,
+        rms=prepared.rms,
+        unit=unit,
+        reason=_reason(card.labels[best], float(pooled[best]), bool(abstained), prepared, novelty),
+    )
+
+
+def _reason(label: str, probability: float, abstained: bool, prepared: Prepared, novelty: Novelty | None) -> str:
+    """One sentence: against the baseline, the label, and what the spectrum shows of it."""
+    named = f"{label} ({probability:.2f})"
+    opinion = f"no fault named, {named} comes closest" if abstained else named
+    if novelty is None:
+        baseline = ""
+    elif novelty.label == "anomaly":
+        baseline = f"unlike its baseline (score {novelty.score:.3g} over {novelty.threshold:.3g}), "
+    else:
+        baseline = f"like its baseline (score {novelty.score:.3g}, threshold {novelty.threshold:.3g}), "
+    return f"{baseline}{opinion}{_seen(label, prepared.peaks)}"
+
+
+def _seen(label: str, evidence: tuple[Peak, ...]) -> str:
+    name = FAULT_LINES.get(label)
+    fundamental = next((peak for peak in evidence if peak.name == name and peak.harmonic == 1), None)
+    if name is None or fundamental is None:
+        return ""
+    if not fundamental.matched:
+        return f": no line at {name} ({fundamental.frequency_hz:.1f} Hz) stands out of the envelope spectrum"
+    harmonics = sum(peak.matched for peak in evidence if peak.name == name and peak.harmonic > 1)
+    and_more = f" and {harmonics} harmonic{'s' * (harmonics > 1)}" if harmonics else ""
+    return (
+        f": envelope {fundamental.band} shows {name} {fundamental.frequency_hz:.1f} Hz{and_more}, "
+        f"{fundamental.snr_db:.0f} dB above background"
+    )

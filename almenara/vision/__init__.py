@@ -1,0 +1,1 @@
+"""Anomalies in camera frames: images, models, honest evaluation and verdicts."""

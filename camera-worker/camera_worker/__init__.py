@@ -1,0 +1,1 @@
+"""The camera worker: watches cameras, scores their frames through the API and raises alarms with evidence."""

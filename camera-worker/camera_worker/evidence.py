@@ -1,0 +1,64 @@
+"""Evidence of an alarm on disk: the frame that was scored, its heatmap overlay and the verdict."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import uuid
+from datetime import datetime
+from pathlib import Path
+
+from almenara.contracts import VisionVerdict
+
+_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
+
+
+class EvidenceFolder:
+    """Saves evidence under one folder, a subfolder an alarm, named after the camera and the time of the frame."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, camera: str, captured_at: datetime, jpeg: bytes, verdict: VisionVerdict) -> tuple[str, ...]:
+        """Writes ``frame.jpg``, ``overlay.png`` (or ``.jpg``; if the verdict has one) and ``verdict.json``.
+
+        They are on the disk before this returns, and the subfolder is there whole or not at all.
+
+        Returns the paths; raises OSError when they cannot be written.
+        """
+        stamp = captured_at.strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+        target = self._folder / f"{stamp}-{camera}"
+        partial = self._folder / f".{target.name}.{uuid.uuid4().hex[:8]}"
+        files = {"frame.jpg": jpeg}
+        if verdict.heatmap:
+            overlay = base64.b64decode(verdict.heatmap.base64)
+            files[f"overlay{_SUFFIXES[verdict.heatmap.media_type]}"] = overlay
+        files["verdict.json"] = _document(camera, captured_at, verdict)
+        try:
+            partial.mkdir(parents=True)
+            for name, content in files.items():
+                _write(partial / name, content)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return tuple(str(target / name) for name in files)
+
+
+def _document(camera: str, captured_at: datetime, verdict: VisionVerdict) -> bytes:
+    document = {
+        "camera": camera,
+        "captured_at": captured_at.isoformat(),
+        "verdict": verdict.model_dump(mode="json", exclude={"heatmap"}),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False).encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

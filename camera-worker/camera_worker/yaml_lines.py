@@ -1,0 +1,70 @@
+"""YAML that remembers its lines, so that an error can point at one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from almenara.errors import InputError
+
+Location = tuple[str | int, ...]
+"""Keys and indices from the root to a value."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed document.
+
+    Attributes:
+        data: plain values.
+        lines: location -> line, from 1, of the key (or list item) at it.
+    """
+
+    data: Any
+    lines: Mapping[Location, int]
+
+    def line(self, location: Location) -> int:
+        """The line of a location, or of the nearest thing around it that the document has."""
+        while location and location not in self.lines:
+            location = location[:-1]
+        return self.lines.get(location, 1)
+
+
+def parse_yaml(text: str, name: str) -> Document:
+    """Parses one document; a key given twice is refused.
+
+    Raises InputError `config-syntax`, with `name` and the line, when it is no YAML.
+    """
+    loader = yaml.SafeLoader(text)
+    lines: dict[Location, int] = {(): 1}
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return Document({}, lines)
+        _note_lines(node, (), lines)
+        return Document(loader.construct_document(node), lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise InputError("config-syntax", f"{name}, line {line}: {error.problem}.", "Mend the YAML there.") from None
+    except yaml.YAMLError as error:
+        raise InputError("config-syntax", f"{name} is no YAML: {error}.", "Save it as UTF-8 text.") from None
+    finally:
+        loader.dispose()
+
+
+def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[*at, index] = item.start_mark.line + 1
+            _note_lines(item, (*at, index), lines)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            location = (*at, str(key.value))
+            if location in lines:
+                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
+            lines[location] = key.start_mark.line + 1
+            _note_lines(value, location, lines)

@@ -1,0 +1,205 @@
+"""The `camera-worker` command as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import pytest
+
+from almenara.alarms import AlarmStore
+from tests.support.camera import Scene, scoring_api, simulated_camera, wait_for, write_video
+from tests.support.data import ROOT, require_data
+
+pytestmark = pytest.mark.slow
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "camera_worker", *arguments]
+
+
+def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@contextmanager
+def process(arguments: Sequence[str], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in the background, its output in files of `folder`; killed if the test has not ended it."""
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        child = subprocess.Popen(
+            command(*arguments), cwd=ROOT, stdout=out, stderr=err, text=True, env={**os.environ, **environment}
+        )
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+
+def ended(child: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> float:
+    """Sends a signal; seconds until the process ended."""
+    start = time.monotonic()
+    child.send_signal(number)
+    child.wait(10)
+    return time.monotonic() - start
+
+
+def everything_written(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_whole_worker_raises_one_alarm_and_shows_no_password(tmp_path: Path) -> None:
+    scene, var = Scene(), tmp_path / "var"
+    with simulated_camera(scene, user="plant.op", password="hunter2") as camera, scoring_api() as api:  # noqa: S106
+        url = camera.url.replace("//", "//plant.op:hunter2@")
+        options = ["--source", url, "--name", "outflow", "--model", "wall", "--api-url", api.url, "--fps", "5"]
+        options += ["--threshold", "0.75", "--alerts", "--var-dir", str(var), "--json"]
+        with process(options, tmp_path) as worker:
+            wait_for((tmp_path / "out").read_text, 20, "a first verdict")
+            with AlarmStore(f"sqlite:///{var / 'alarms' / 'worker.db'}") as store:
+                scene.anomalous = True
+                wait_for(store.alarms, 8, "an alarm")
+                time.sleep(1)
+                camera.switch("unauthorised")
+                wait_for(lambda: "unauthorised" in (tmp_path / "err").read_text(), 3)
+                assert ended(worker) < 3
+                assert worker.returncode == 0
+                (alarm,) = store.alarms()
+        assert alarm.source == "outflow"
+        assert [Path(path).name for path in alarm.evidence] == ["frame.jpg", "overlay.png", "verdict.json"]
+    lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert {line["label"] for line in lines} == {"normal", "anomaly"}
+    assert {line["camera"] for line in lines} == {"outflow"}
+    assert b"hunter2" not in everything_written(tmp_path)
+
+
+def test_interrupt_ends_a_worker_whose_camera_stalls(tmp_path: Path) -> None:
+    with simulated_camera() as camera, scoring_api() as api:
+        camera.switch("stall")
+        with process(["--source", camera.url, "--model", "wall", "--api-url", api.url], tmp_path) as worker:
+            wait_for(lambda: "connecting" in (tmp_path / "err").read_text(), 20)
+            assert ended(worker, signal.SIGINT) < 3
+            assert worker.returncode == 0
+
+
+def test_without_alerts_nothing_is_stored(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", frames=10, fps=10)
+    with scoring_api() as api:
+        done = run(
+            *("--source", str(video), "--model", "wall", "--api-url", api.url, "--fps", "20", "--json"),
+            *("--var-dir", str(tmp_path / "var")),
+        )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "var").exists()
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert 2 <= len(verdicts) <= 10
+    assert all(0 <= verdict["anomaly"] <= 1 for verdict in verdicts)
+
+
+def test_a_configuration_file_runs_every_camera_and_the_key_comes_from_the_environment(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", frames=10, fps=10)
+    cameras = "".join(f"  - {{name: cam{n}, source: {video}, model: wall, fps: 10}}\n" for n in range(2))
+    with scoring_api(key="let me in") as api:
+        file = tmp_path / "cameras.yaml"
+        file.write_text(f"api: {{url: '{api.url}'}}\nalerts: false\ncameras:\n{cameras}")
+        done = run("--config", str(file), "--json", ALMENARA_API_KEY="let me in")
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["camera"] for line in done.stdout.splitlines()} == {"cam0", "cam1"}
+
+
+def test_a_file_that_is_no_video_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "notes.mp4"
+    file.write_text("not a video at all")
+    done = run("--source", str(file), "--api-url", "http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "holds no picture that can be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--source URL or --config FILE"),
+        (["--source", "ftp://op:hunter2@cam/1"], "no camera address"),
+        (["--source", "0", "--model", "No Such!"], "--model"),
+        (["--config", "absent.yaml"], "absent.yaml cannot be read"),
+        (["validate", "absent.yaml"], "create-config"),
+        (["simulate", "--scene", "beach"], "'beach' is no scene"),
+        (["simulate", "--width", "641"], "even width"),
+        (["--source", "0", "--threshold", "7"], "threshold"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_and_exit_code_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_the_created_configuration_is_valid_and_never_overwrites(tmp_path: Path) -> None:
+    assert run("--create-config", cwd=tmp_path).returncode == 0
+    valid = run("validate", "cameras.yaml", cwd=tmp_path)
+    assert valid.returncode == 0
+    assert "outflow-camera: rtsp://127.0.0.1:8554/cam" in valid.stdout
+    again = run("create-config", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "there already" in again.stderr
+
+
+def test_the_simulated_camera_is_ready_obeys_and_ends(tmp_path: Path) -> None:
+    options = ["simulate", "--port", "0", "--control-port", "0", "--width", "320", "--height", "240"]
+    with process(options, tmp_path) as camera:
+        wait_for(lambda: (tmp_path / "out").read_text().startswith("ready rtsp://127.0.0.1:"), 20)
+        url = (tmp_path / "out").read_text().split()[1]
+        assert url.endswith("/cam")
+        with av.open(url, options={"rtsp_transport": "tcp"}, timeout=(3, 3)) as container:
+            frame = next(container.decode(video=0))
+            assert (frame.width, frame.height) == (320, 240)
+            port = int((tmp_path / "err").read_text().split("127.0.0.1:")[1].split()[0])
+            with socket.create_connection(("127.0.0.1", port), 2) as control:
+                control.sendall(b"refuse\n")
+                assert control.recv(200).startswith(b"ok fault=refuse clients=")
+        with pytest.raises(av.FFmpegError):
+            av.open(url, options={"rtsp_transport": "tcp"}, timeout=(3, 3))
+        taken = run("simulate", "--port", url.split(":")[2].split("/")[0])
+        assert taken.returncode == 2
+        assert "cannot be used" in taken.stderr
+        assert ended(camera) < 3
+        assert camera.returncode == 0
+
+
+def test_help_documents_every_fault() -> None:
+    text = run("simulate", "--help", COLUMNS="200").stdout
+    for fault in ("stall", "reset", "refuse", "slow", "unauthorised", "freeze", "corrupt", "drop", "resize"):
+        assert fault in text
+
+
+def test_real_pictures_of_a_folder_are_streamed(tmp_path: Path) -> None:
+    folder = require_data("vision", "sludge_tank", "daylight")
+    with process(["simulate", "--port", "0", "--scene", f"folder:{folder}"], tmp_path):
+        wait_for((tmp_path / "out").read_text, 20, "the camera")
+        url = (tmp_path / "out").read_text().split()[1]
+        with av.open(url, options={"rtsp_transport": "tcp"}, timeout=(3, 3)) as container:
+            frames = [frame for _, frame in zip(range(12), container.decode(video=0), strict=False)]
+    shown = {frame.to_ndarray(format="gray")[::40, ::40].tobytes() for frame in frames}
+    assert frames[0].width == 640
+    assert len(shown) > 1

@@ -1,0 +1,223 @@
+"""Capture from a real RTSP server over loopback, through every way in which a camera fails."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import av
+import numpy as np
+import pytest
+
+from camera_worker.slot import LatestFrame
+from camera_worker.sources import (
+    Capture,
+    CaptureState,
+    CaptureTiming,
+    Source,
+    SourceLostError,
+    UnauthorisedError,
+    read_stream,
+)
+from tests.support.camera import CameraThread, Scene, simulated_camera, wait_for
+
+QUICK = CaptureTiming(connect=1.0, read=1.0, unauthorised=1.0)
+
+
+@pytest.fixture
+def camera() -> Iterator[CameraThread]:
+    with simulated_camera() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def capturing(url: str, timing: CaptureTiming = QUICK) -> Iterator[tuple[Capture, LatestFrame]]:
+    slot = LatestFrame()
+    capture = Capture(Source.parse(url), slot, timing=timing)
+    capture.start()
+    try:
+        yield capture, slot
+    finally:
+        capture.stop(timeout=timing.read + 1)
+
+
+def live(capture: Capture) -> Callable[[], bool]:
+    return lambda: capture.state is CaptureState.LIVE
+
+
+def test_any_client_can_read_the_stream_over_tcp(camera: CameraThread) -> None:
+    with av.open(camera.url, options={"rtsp_transport": "tcp"}, timeout=(3, 3)) as container:
+        frames = [frame for _, frame in zip(range(5), container.decode(video=0), strict=False)]
+    assert {(frame.width, frame.height) for frame in frames} == {(320, 240)}
+    assert np.abs(frames[-1].to_ndarray(format="rgb24").astype(int) - Scene(noise=0)(0)).mean() < 12
+
+
+def test_frames_arrive_and_keep_arriving(camera: CameraThread) -> None:
+    with capturing(camera.url) as (capture, slot):
+        wait_for(live(capture), 2)
+        wait_for(lambda: capture.counters.frames > 20, 3)
+        frame = slot.newest()
+        assert frame is not None
+        assert time.monotonic() - frame.monotonic < 0.5
+        assert capture.counters.damaged == 0
+
+
+def test_two_clients_see_the_same_stream(camera: CameraThread) -> None:
+    with capturing(camera.url) as (first, _), capturing(camera.url) as (second, _):
+        wait_for(lambda: first.counters.frames > 5 and second.counters.frames > 5, 4)
+
+
+def test_who_comes_later_sees_a_picture_at_once(camera: CameraThread) -> None:
+    """The stream has a key frame every two seconds, and an extra one for a new client."""
+    with capturing(camera.url) as (first, _):
+        wait_for(live(first), 2)
+        for _ in range(4):
+            with capturing(camera.url) as (later, _):
+                wait_for(live(later), 0.7)
+
+
+@pytest.mark.parametrize("fault", ["stall", "reset", "refuse", "slow"])
+def test_a_lost_stream_is_noticed_and_comes_back_by_itself(camera: CameraThread, fault: str) -> None:
+    with capturing(camera.url) as (capture, _):
+        wait_for(live(capture), 2)
+        if fault == "slow":  # only a client that asks something notices
+            camera.switch("reset")
+        camera.switch(fault)
+        wait_for(lambda: capture.counters.losses, QUICK.read + 0.5)
+        camera.switch("none")
+        wait_for(lambda: capture.state is CaptureState.LIVE and capture.counters.connections == 2, 3.5)
+
+
+@pytest.mark.slow
+def test_a_stall_is_noticed_in_time_with_the_default_patience(camera: CameraThread) -> None:
+    with capturing(camera.url, CaptureTiming()) as (capture, _):
+        wait_for(live(capture), 2)
+        camera.switch("stall")
+        assert wait_for(lambda: capture.state is CaptureState.OFFLINE, 4.0) > 2.5
+        assert capture.reason == "nothing came for 3 s"
+
+
+@pytest.mark.slow
+def test_a_camera_that_listens_again_is_seen_within_two_seconds(camera: CameraThread) -> None:
+    with capturing(camera.url) as (capture, _):
+        wait_for(live(capture), 2)
+        for connection in (2, 3):
+            camera.stop()
+            wait_for(lambda: capture.state is CaptureState.OFFLINE, 2)
+            time.sleep(0.7)
+            camera.start()
+            wait_for(live(capture), 2.0)
+            assert capture.counters.connections == connection
+
+
+def test_wrong_credentials_are_told_apart() -> None:
+    with simulated_camera(user="plant.op", password="right") as camera:  # noqa: S106
+        url = camera.url.replace("//", "//plant.op:wrong@")
+        slot = LatestFrame()
+        capture = Capture(Source.parse(url), slot, timing=QUICK)
+        capture.start()
+        wait_for(lambda: capture.state is CaptureState.UNAUTHORISED, 2)
+        capture.stop(timeout=1)
+    assert "credentials" in capture.reason
+    assert slot.newest() is None
+
+
+def test_refused_credentials_are_not_tried_again_in_a_hurry(camera: CameraThread) -> None:
+    camera.switch("unauthorised")
+    with capturing(camera.url, CaptureTiming(1.0, 1.0, unauthorised=30.0)) as (capture, _):
+        wait_for(lambda: capture.state is CaptureState.UNAUTHORISED, 2)
+        camera.switch("none")
+        time.sleep(1.5)
+        assert capture.state is CaptureState.UNAUTHORISED
+        assert capture.silence < 1.0, "a thread that waits must not seem stuck"
+        asked = time.monotonic()
+        capture.stop(timeout=1.0)
+        assert not capture.alive
+        assert time.monotonic() - asked < 1.0
+
+
+def test_odd_credentials_work() -> None:
+    with simulated_camera(user="plant.op", password="p@ss w/rd:%") as camera:  # noqa: S106
+        source = Source.parse(camera.url, username="plant.op", password="p@ss w/rd:%")  # noqa: S106
+        capture = Capture(source, LatestFrame(), timing=QUICK)
+        capture.start()
+        wait_for(live(capture), 2)
+        capture.stop(timeout=2)
+
+
+def test_credentials_that_are_refused_later_are_noticed(camera: CameraThread) -> None:
+    with capturing(camera.url) as (capture, _):
+        wait_for(live(capture), 2)
+        camera.switch("unauthorised")
+        wait_for(lambda: capture.state is CaptureState.UNAUTHORISED, 2)
+        camera.switch("none")
+        wait_for(live(capture), 3.5)
+
+
+def test_no_error_shows_the_password() -> None:
+    with simulated_camera(user="op", password="right") as camera:  # noqa: S106
+        url = camera.url.replace("//", "//op:hunter2@")
+        with pytest.raises(UnauthorisedError) as refused:
+            next(read_stream(url, QUICK))
+    with pytest.raises(SourceLostError) as gone:
+        next(read_stream(url, QUICK))
+    for error in (refused.value, gone.value):
+        assert "hunter2" not in str(error)
+        assert "hunter2" not in str(error.__cause__)
+    assert "refused" in str(gone.value)
+
+
+@pytest.mark.parametrize("fault", ["corrupt=0.2", "drop=0.2"])
+def test_damaged_pictures_are_counted_and_never_put_into_the_slot(camera: CameraThread, fault: str) -> None:
+    with capturing(camera.url) as (capture, slot):
+        wait_for(live(capture), 2)
+        camera.switch(fault)
+        wait_for(lambda: capture.counters.damaged > 5, 5)
+        frame = slot.newest()
+        assert frame is not None
+        assert isinstance(frame.picture, av.VideoFrame)
+        assert not frame.picture.is_corrupt
+        camera.switch("none")
+        before = capture.counters.frames
+        wait_for(lambda: capture.counters.frames > before + 10, 5)
+
+
+def test_a_change_of_size_is_followed_without_a_reconnection(camera: CameraThread) -> None:
+    with capturing(camera.url) as (capture, slot):
+        wait_for(live(capture), 2)
+        camera.switch("resize=160x120")
+
+        def small() -> bool:
+            frame = slot.newest()
+            return frame is not None and frame.rgb(1024).shape == (120, 160, 3)
+
+        wait_for(small, 3)
+        assert capture.counters.connections == 1
+
+
+def test_the_control_port_switches_faults_and_tells_the_state(camera: CameraThread) -> None:
+    with socket.create_connection(("127.0.0.1", camera.camera.control_port), 2) as control:
+        lines = control.makefile("rw", encoding="utf-8", newline="\n")
+
+        def say(command: str) -> str:
+            lines.write(command + "\n")
+            lines.flush()
+            return lines.readline().strip()
+
+        assert say("status") == "ok fault=none clients=0 packets=0"
+        assert say("stall").startswith("ok fault=stall")
+        assert say("reset").startswith("ok fault=none")
+        assert say("explode").startswith("error: 'explode' is no fault.")
+        with capturing(camera.url) as (capture, _):
+            wait_for(live(capture), 2)
+            assert "clients=1" in say("status")
+
+
+def test_a_client_that_does_not_speak_rtsp_harms_nobody(camera: CameraThread) -> None:
+    with socket.create_connection(("127.0.0.1", camera.port), 2) as stranger:
+        stranger.sendall(b"\x00\xff hello\r\n\r\n")
+        assert stranger.recv(100) == b""
+    with capturing(camera.url) as (capture, _):
+        wait_for(live(capture), 2)
