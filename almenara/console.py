@@ -39,7 +39,8 @@ def progress_bars() -> Iterator[Progress]:
     tasks: dict[str, Any] = {}
 
     def report(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
+        again = stage in tasks and done < total and bars.tasks[tasks[stage]].finished
+        if stage not in tasks or again:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.update(tasks[stage], completed=done, total=total)
 

@@ -29,6 +29,7 @@ BEARING_MODEL = "bearing"
 CAMERA = "outflow-camera"
 ALARM_BOUND_SECONDS = 180.0
 SCENE_SEED = 7
+WORKER_THRESHOLD = "0.75"  # 5 % of normal frames may pass .5, the calibrated threshold
 ANOMALY_EVERY, ANOMALY_FOR = 20, 10  # seconds of the simulated camera
 
 
@@ -84,6 +85,7 @@ class Line:
         ]
         simulate += ["--anomaly-every", str(ANOMALY_EVERY), "--anomaly-for", str(ANOMALY_FOR)]
         worker = ["--source", self.camera_url, "--name", CAMERA, "--model", VISION_MODEL, "--api-url", self.api_url]
+        worker += ["--threshold", WORKER_THRESHOLD, "--alerts", "--var-dir", str(self.var)]
         modules = {
             "mlflow": [
                 *("mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1", "--no-serve-artifacts"),
@@ -93,7 +95,7 @@ class Line:
             ],
             "api": ["almenara_api", "--host", "127.0.0.1", "--port", str(self.settings.api_port)],
             "camera": ["camera_worker", *simulate],
-            "worker": ["camera_worker", *worker, "--threshold", "0.5", "--alerts", "--var-dir", str(self.var)],
+            "worker": ["camera_worker", *worker],
         }
         return [sys.executable, "-m", *modules[name]]
 

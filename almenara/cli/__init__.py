@@ -44,9 +44,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; an error of ours is one sentence on stderr and exit code 2."""
+    """Run the command; an error of ours or a missing package is one sentence on stderr and exit code 2."""
     try:
         app()
-    except AlmenaraError as error:
-        typer.secho(f"almenara: {error}", fg="red", err=True)
+    except (AlmenaraError, ModuleNotFoundError) as error:
+        sentence = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            sentence = f"The Python package {error.name} is not installed in {sys.prefix}. Install it: make install"
+        typer.secho(f"almenara: {sentence}", fg="red", err=True)
         sys.exit(2)

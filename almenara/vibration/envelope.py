@@ -94,14 +94,14 @@ def read_lines(
         shaft_hz: shape (n,).
         bearing: gives the orders.
     """
-    wanted = lines(bearing)
-    shape = (spectrum.shape[0], len(BANDS), len(wanted))
+    orders = np.array([line.order for line in lines(bearing)])
+    search = _search(orders, shaft_hz, seconds)
+    shape = (spectrum.shape[0], len(BANDS), orders.size)
     levels, frequencies = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     variations = np.zeros(shape[:2], np.float32)
     for index, envelope in _envelopes(spectrum, seconds, nyquist_hz):
         variations[:, index] = envelope.variation
-        for column, line in enumerate(wanted):
-            levels[:, index, column], frequencies[:, index, column] = envelope.read(line.order, shaft_hz)
+        levels[:, index], frequencies[:, index] = envelope.read(search)
     return Spectra(levels, frequencies, variations)
 
 
@@ -129,6 +129,33 @@ _SEARCH = 0.01
 
 
 @dataclass(frozen=True)
+class _Search:
+    """Bins to look at for every line of every window, the same in every band.
+
+    Attributes:
+        bins: (n, lines, width); those after the end of a narrower range are not `inside`.
+        inside: (n, lines, width).
+    """
+
+    bins: NDArray[np.intp]
+    inside: NDArray[np.bool_]
+
+
+def _search(orders: NDArray[np.float64], shaft_hz: NDArray[np.float64], seconds: float) -> _Search:
+    """Search ranges around orders, kept off the shaft harmonic beside them: 6203's BPFO is at 3.053x."""
+    resolution_hz, bin_hz = 1 / seconds, 1 / (_PADDING * seconds)
+    centre = shaft_hz[:, None] * orders
+    half = np.maximum(_SEARCH * centre, 0.75 * resolution_hz)
+    nearest = np.round(orders)
+    gap = np.where(nearest >= 1, np.abs(orders - nearest), 0)
+    half = np.where(gap > 0, np.minimum(half, np.maximum(shaft_hz[:, None] * gap / 2, 0.25 * resolution_hz)), half)
+    first = np.ceil((centre - half) / bin_hz).astype(np.intp)
+    last = np.maximum(np.floor((centre + half) / bin_hz).astype(np.intp), first)
+    bins = first[..., None] + np.arange(int((last - first).max()) + 1)
+    return _Search(bins, bins <= last[..., None])
+
+
+@dataclass(frozen=True)
 class _Envelope:
     """Spectrum of the normalised squared envelope of one band: amplitudes (n, m) every `bin_hz`."""
 
@@ -136,29 +163,19 @@ class _Envelope:
     background: NDArray[np.float32]
     variation: NDArray[np.float32]
     bin_hz: float
-    resolution_hz: float
 
-    def read(self, order: float, shaft_hz: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Highest amplitude near an order, as logarithm over the background, and its frequency; both (n,)."""
-        centre = order * shaft_hz
-        half = np.maximum(_SEARCH * centre, 0.75 * self.resolution_hz)
-        gap = abs(order - round(order)) * shaft_hz
-        if round(order) >= 1 and gap.any():
-            # Never as far as the shaft harmonic beside it: 6203's BPFO is at 3.053x.
-            half = np.minimum(half, np.maximum(gap / 2, 0.25 * self.resolution_hz))
-        first = np.ceil((centre - half) / self.bin_hz).astype(np.intp)
-        last = np.maximum(np.floor((centre + half) / self.bin_hz).astype(np.intp), first)
-        within = last < self.amplitudes.shape[1]
-        reach = np.arange(int((last - first).max()) + 1)
-        bins = first[:, None] + reach
-        inside = bins <= last[:, None]
-        picked = np.take_along_axis(self.amplitudes, np.minimum(bins, self.amplitudes.shape[1] - 1), axis=1)
-        picked = np.where(inside, picked, 0)
-        best = picked.argmax(axis=1)
-        highest = np.take_along_axis(picked, best[:, None], axis=1)[:, 0]
-        level = np.log(np.maximum(highest, 1e-3 * self.background) / self.background)
-        frequency = (first + best) * self.bin_hz
-        return np.where(within, level, 0).astype(np.float32), np.where(within, frequency, centre).astype(np.float32)
+    def read(self, search: _Search) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Highest amplitude of each line, as logarithm over the background, and its frequency; both (n, lines)."""
+        count, width = self.amplitudes.shape
+        rows = np.arange(count)[:, None, None]
+        picked = np.where(search.inside, self.amplitudes[rows, np.minimum(search.bins, width - 1)], 0)
+        best = picked.argmax(axis=-1)[..., None]
+        highest = np.take_along_axis(picked, best, axis=-1)[..., 0]
+        background = self.background[:, None]
+        level = np.log(np.maximum(highest, 1e-3 * background) / background)
+        sampled = np.where(search.inside, search.bins, 0).max(axis=-1) < width
+        frequency = np.take_along_axis(search.bins, best, axis=-1)[..., 0] * self.bin_hz
+        return np.where(sampled, level, 0).astype(np.float32), frequency.astype(np.float32)
 
 
 def _envelopes(spectrum: NDArray[np.complex64], seconds: float, nyquist_hz: float) -> Iterator[tuple[int, _Envelope]]:
@@ -194,5 +211,4 @@ def _demodulate(spectrum: NDArray[np.complex64], seconds: float, high_hz: float,
         background=background.astype(np.float32),
         variation=np.log(spread[:, 0] + 1e-6).astype(np.float32),
         bin_hz=bin_hz,
-        resolution_hz=1 / seconds,
     )

@@ -108,7 +108,7 @@ def machine_signal(
     sampling_rate_hz: float = 12_000.0,
     snr_db: float | None = None,
 ) -> NDArray[np.float32]:
-    """Vibration of one machine: its resonances and background come from `machine_seed`, the record's chance from `seed`.
+    """Vibration of one machine: the machine comes from `machine_seed`, the record's chance from `seed`.
 
     Args:
         condition: healthy, or which part has a spall.

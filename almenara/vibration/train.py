@@ -62,9 +62,10 @@ def train_classifier(
     extractor = extractor_for(recordings, window_seconds)
     table = tabulate(recordings, extractor, progress=progress)
     reports = _judge(recordings, table, method, window_seconds, seed, progress)
+    told = progress or _silent
+    told(f"fitting {method}", 0, 1)
     model = models.build(method, seed).fit(table.features, table.labels)
-    if progress:
-        progress("model", 1, 1)
+    told(f"fitting {method}", 1, 1)
     probes = _probes(table.features, seed)
     metrics = {title: report.metrics() for title, report in reports.items()}
     card = Card(
@@ -125,13 +126,14 @@ def train_novelty(
     split = single_records(recordings) if recordings and recordings[0].signal.ndim == 1 else frozenset()
     table = tabulate(recordings, extractor, time_split=split, progress=progress)
     fitted, held_out = _calibration_split(table, false_alarm_rate, seed)
+    told = progress or _silent
+    told(f"fitting the baseline of {asset}", 0, 1)
     baseline = novelty.fit(table.features[fitted])
     scores = baseline.score(table.features[held_out])
     threshold = calibration.conformal_threshold(
         scores, [str(group) for group in table.groups[held_out]], false_alarm_rate, strict=strict, seed=seed
     )
-    if progress:
-        progress("model", 1, 1)
+    told(f"fitting the baseline of {asset}", 1, 1)
     probes = _probes(table.features, seed)
     metrics = {"held-out healthy": {"windows": float(scores.size), "median_score": float(np.median(scores))}}
     realised = _realised_false_alarms(table, false_alarm_rate, seed)
@@ -275,3 +277,7 @@ def _classifier_figures(
 
 def _libraries() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""

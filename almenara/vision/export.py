@@ -13,6 +13,7 @@ from almenara.vision.normality import Padim
 
 OPSET = 17
 INPUT, MAP, EMBEDDING = "image", "map", "embedding"
+_FEATURES = "features"
 
 
 class Extractor:
@@ -56,35 +57,62 @@ def to_onnx(extractor: Extractor, padim: Padim) -> bytes:
     Input `image`: uint8 (n, size, size, 3). Outputs `map`: float32 (n, cells, cells), the raw distances, and
     `embedding`: float32 (n, d). Threshold, region of interest and smoothing stay outside, in the card.
 
+    The backbone is converted by tf2onnx; PaDiM's few nodes are appended by hand, because the converter copies its
+    factors (40 MB at 256 pixels) so often that it would need three times as long and gigabytes of memory.
+
     Raises:
         InputError: `export-borders` when the graph has other inputs or outputs than these.
     """
+    import onnx
     import tensorflow as tf
     import tf2onnx
 
-    height, width, kept = padim.mean.shape
-
-    # The arrays become constants inside the traced function: tensors made outside would turn into graph inputs.
-    def model(image: Any) -> dict[str, Any]:
+    def backbone_part(image: Any) -> dict[str, Any]:
         features = extractor.trace(image)
-        chosen = tf.gather(features, tf.constant(padim.dimensions, tf.int32), axis=-1)
-        by_cell = tf.transpose(tf.reshape(chosen, (-1, height * width, kept)), (1, 0, 2))
-        centred = by_cell - tf.constant(padim.mean.reshape(-1, 1, kept), tf.float32)
-        factors = tf.constant(padim.whitening.reshape(-1, kept, kept).transpose(0, 2, 1), tf.float32)
-        distances = tf.transpose(tf.norm(tf.matmul(centred, factors), axis=-1))
-        return {
-            MAP: tf.reshape(distances, (-1, height, width)),
-            EMBEDDING: tf.reduce_mean(features, axis=(1, 2)),
-        }
+        return {_FEATURES: features, EMBEDDING: tf.reduce_mean(features, axis=(1, 2))}
 
     signature = [tf.TensorSpec((None, extractor.size, extractor.size, 3), tf.uint8, name=INPUT)]
-    graph, _ = tf2onnx.convert.from_function(
-        tf.function(model, autograph=False), input_signature=signature, opset=OPSET
-    )
-    borders = ([value.name for value in graph.graph.input], sorted(value.name for value in graph.graph.output))
+    traced = tf.function(backbone_part, autograph=False)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    _append_padim(model.graph, padim)
+    borders = ([value.name for value in model.graph.input], sorted(value.name for value in model.graph.output))
     if borders != ([INPUT], sorted((MAP, EMBEDDING))):
         raise InputError("export-borders", f"The exported graph has the inputs {borders[0]} and outputs {borders[1]}.")
-    return bytes(graph.SerializeToString())
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _append_padim(graph: Any, padim: Padim) -> None:
+    """Compute `map` from the graph's features, and make it an output in their place."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    height, width, kept = padim.mean.shape
+    constants = {
+        "padim/dimensions": padim.dimensions.astype(np.int64),
+        "padim/by_cell": np.array([-1, height * width, kept], dtype=np.int64),
+        "padim/mean": padim.mean.reshape(-1, 1, kept).astype(np.float32),
+        "padim/factors": padim.whitening.reshape(-1, kept, kept).transpose(0, 2, 1).astype(np.float32),
+        "padim/grid": np.array([-1, height, width], dtype=np.int64),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    steps: list[tuple[str, tuple[str, ...], str, dict[str, Any]]] = [
+        ("Gather", (_FEATURES, "padim/dimensions"), "padim/chosen", {"axis": 3}),
+        ("Reshape", ("padim/chosen", "padim/by_cell"), "padim/rows", {}),
+        ("Transpose", ("padim/rows",), "padim/cells", {"perm": [1, 0, 2]}),
+        ("Sub", ("padim/cells", "padim/mean"), "padim/centred", {}),
+        ("MatMul", ("padim/centred", "padim/factors"), "padim/whitened", {}),
+        ("ReduceL2", ("padim/whitened",), "padim/distances", {"axes": [2], "keepdims": 0}),
+        ("Transpose", ("padim/distances",), "padim/pictures", {"perm": [1, 0]}),
+        ("Reshape", ("padim/pictures", "padim/grid"), MAP, {}),
+    ]
+    graph.node.extend(
+        helper.make_node(kind, list(taken), [made], name=made, **options) for kind, taken, made, options in steps
+    )
+    outputs = [value for value in graph.output if value.name != _FEATURES]
+    del graph.output[:]
+    graph.output.extend([helper.make_tensor_value_info(MAP, TensorProto.FLOAT, ["n", height, width]), *outputs])
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
 
 
 def _to_grid(features: Any, cells: int) -> Any:

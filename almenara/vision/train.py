@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,18 +65,20 @@ def train(
     pictures = read_all(samples, ImageInput(height=size, width=size), progress)
     extractor = Extractor(backbone, size)
     features = extract(extractor, pictures, progress)
-    told("fitting", 0, 3)
+    told("fitting", 0, 1)
     padim = Padim.fit(features[list(split.fit)], seed=seed)
-    told("scoring", 1, 3)
+    told("fitting", 1, 1)
+    told("calibrating", 0, 1)
     maps = padim.score_map(features)
     card = _card(samples, split, maps, name, method, size, false_alarm_rate, strict, region_of_interest, seed)
     scores = np.array([score(raw, card) for raw in maps])
-    told("exporting", 2, 3)
+    told("calibrating", 1, 1)
+    told("exporting", 0, 1)
     graph = to_onnx(extractor, padim)
     chosen, probes = _probes(samples, split, pictures, seed)
     extra = extract(extractor, probes[len(chosen) :]) if len(chosen) < len(probes) else features[:0]
     reference = np.concatenate([features[chosen], extra])
-    told("exporting", 3, 3)
+    told("exporting", 1, 1)
     return Candidate(
         card=card,
         graph=graph,
@@ -87,14 +89,18 @@ def train(
             EMBEDDING: interquartile_range(embed(features[list(split.calibration)])),
         },
         parameters={
-            "method": method, "backbone": backbone, "size": size, "dimensions": padim.dimensions.size,
-            "false_alarm_rate": false_alarm_rate, "seed": seed,
+            "method": method,
+            "backbone": backbone,
+            "size": size,
+            "dimensions": padim.dimensions.size,
+            "false_alarm_rate": false_alarm_rate,
+            "seed": seed,
         },
         figures={
             "scores.png": _histogram(samples, split, scores, card),
             "overlays.png": _overlays(samples, split, pictures, maps, scores, card),
         },
-    )  # fmt: skip
+    )
 
 
 def _card(
@@ -204,10 +210,11 @@ def _overlays(
     scores: NDArray[np.float64],
     card: Card,
 ) -> bytes:
-    """The highest held-out normals and defects spread over their order."""
+    """Contact sheet: the held-out normals that score highest, and defects at even steps."""
     normals = sorted(split.calibration, key=lambda i: -scores[i])
     defects = [i for i, sample in enumerate(samples) if not sample.normal]
-    shown = [*normals[: _SHEET // 3 if defects else _SHEET], *defects[:: -(-len(defects) // (2 * _SHEET // 3)) or 1]]
+    step = max(1, -(-len(defects) // (2 * _SHEET // 3)))
+    shown = [*normals[: _SHEET // 3 if defects else _SHEET], *defects[::step]]
     return contact_sheet(
         [overlay(pictures[i], maps[i], card) for i in shown],
         [f"{samples[i].label} {scores[i]:.3g}" for i in shown],
@@ -215,8 +222,7 @@ def _overlays(
 
 
 def _libraries() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError
-
+    """Installed versions of what the model was made with."""
     found = {}
     for library in _LIBRARIES:
         try:

@@ -80,6 +80,7 @@ def test_second_run_reuses_the_champions_and_alarms_again(
 
 def test_a_port_in_use_is_a_sentence_and_exit_code_2(environment: Environment) -> None:
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", int(environment["ALMENARA_API_PORT"])))
         taken.listen()
         done = demo(environment, "--once")

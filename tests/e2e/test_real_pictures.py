@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from almenara.alarms import AlarmStore
 from almenara.processes import answers
@@ -27,6 +29,17 @@ def frames(weather: str) -> list[Path]:
     """The tank's frames in the order they were taken."""
     folder = require_data("vision", "sludge_tank", weather)
     return sorted(folder.glob("*.jpg"), key=lambda path: int(path.stem.split("(")[1].rstrip(")")))
+
+
+def closest_frame(picture: str, reel: Path) -> int:
+    """Number of the reel's frame that a picture shows."""
+
+    def small(path: str | Path) -> NDArray[np.float32]:
+        pixels = np.asarray(cv2.imread(str(path)), dtype=np.uint8)
+        return cv2.resize(pixels, (64, 48), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+    shown = small(picture)
+    return int(np.argmin([np.abs(small(frame) - shown).mean() for frame in sorted(reel.glob("*.jpg"))]))
 
 
 def test_rain_on_the_tank_raises_one_alarm_with_its_overlay(mlflow_address: str, tmp_path: Path) -> None:
@@ -60,7 +73,7 @@ def test_rain_on_the_tank_raises_one_alarm_with_its_overlay(mlflow_address: str,
                 *("--api-url", api, "--threshold", "0.5", "--alerts", "--var-dir", str(var)),
             ]
             store_url = f"sqlite:///{var / 'alarms' / 'worker.db'}"
-            with running(worker, tmp_path / "worker.log", ready=lambda: (var / "alarms" / "worker.db").exists()):
+            with running(worker, tmp_path / "worker.log", ready=(var / "alarms" / "worker.db").exists):
                 deadline = time.monotonic() + 90
                 with AlarmStore(store_url) as store:
                     while not (alarms := store.alarms(limit=10)):
@@ -70,3 +83,4 @@ def test_rain_on_the_tank_raises_one_alarm_with_its_overlay(mlflow_address: str,
     pictures = [path for path in alarms[0].evidence if Path(path).suffix in {".jpg", ".png"}]
     assert any("overlay" in path for path in pictures)
     assert all(cv2.imread(path) is not None for path in pictures)
+    assert closest_frame(next(path for path in pictures if "overlay" not in path), reel) >= len(held_out)

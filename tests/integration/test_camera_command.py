@@ -100,6 +100,17 @@ def test_interrupt_ends_a_worker_whose_camera_stalls(tmp_path: Path) -> None:
             assert worker.returncode == 0
 
 
+def test_a_worker_ends_in_time_though_the_api_does_not_answer(tmp_path: Path) -> None:
+    with (
+        simulated_camera() as camera,
+        scoring_api(mode="hang") as api,
+        process(["--source", camera.url, "--model", "wall", "--api-url", api.url], tmp_path) as worker,
+    ):
+        wait_for(lambda: api.requests, 20)
+        assert ended(worker) < 3
+        assert worker.returncode == 0
+
+
 def test_without_alerts_nothing_is_stored(tmp_path: Path) -> None:
     video = write_video(tmp_path / "a.mp4", frames=10, fps=10)
     with scoring_api() as api:

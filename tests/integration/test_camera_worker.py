@@ -16,7 +16,10 @@ from almenara.alarms import AlarmRecord, AlarmStore, Phase
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
 from camera_worker.camera import Camera, CameraState, Scored
+from camera_worker.client import VisionClient
 from camera_worker.config import parse_config
+from camera_worker.simulator import Fault, FaultKind
+from camera_worker.sources import CaptureState
 from camera_worker.supervisor import EXIT_STUCK, Supervisor
 from tests.support.camera import (
     CameraThread,
@@ -38,8 +41,8 @@ class Rig:
         self.loop, self.scene, self.camera, self.api, self.var = loop, scene, camera, api, var
         self.verdicts: list[Scored] = []
 
-    def launch(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0) -> None:
-        text = f"""
+    def text(self, options: str = "", *, on_delay: str = "400ms") -> str:
+        return f"""
 api: {{url: "{self.api.url}", timeout: 1s}}
 var_dir: {self.var}
 cameras:
@@ -52,6 +55,9 @@ cameras:
     alarm: {{threshold: 0.75, on_delay: {on_delay}, off_delay: 500ms, cooldown: 60s}}
     {options}
 """
+
+    def launch(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0) -> None:
+        text = self.text(options, on_delay=on_delay)
 
         async def make() -> Supervisor:
             config = parse_config(text, name="test")
@@ -213,6 +219,34 @@ def test_what_is_no_verdict_is_counted_and_never_a_decision(rig: Rig, mode: str)
     assert rig.store.phase("outflow") is Phase.UNKNOWN
     assert rig.alarms == []
     assert {verdict.verdict.label for verdict in rig.verdicts} == {"normal"}
+
+
+def test_a_stream_of_damaged_pictures_alone_means_unknown(rig: Rig) -> None:
+    rig.start()
+    rig.reaches(Phase.NORMAL)
+    rig.camera.switch("corrupt=1")
+    rig.reaches(Phase.UNKNOWN)
+    assert rig.worker.capture.state is CaptureState.LIVE
+    assert rig.worker.capture.counters.damaged > 0
+    rig.camera.switch("none")
+    rig.reaches(Phase.NORMAL)
+
+
+def test_an_old_picture_is_never_scored(rig: Rig) -> None:
+    async def sample_late() -> int:
+        config = parse_config(rig.text(), name="test").cameras[0]
+        async with VisionClient(rig.api.url) as client:
+            camera = Camera(config, client)
+            camera.capture.start()
+            await asyncio.to_thread(wait_for, lambda: camera.capture.counters.frames, 3)
+            rig.camera.camera.switch(Fault(FaultKind.STALL))
+            await asyncio.sleep(1.4)
+            await camera.sample()
+            camera.capture.stop()
+            return camera.counters.scored
+
+    assert rig.loop.run(sample_late()) == 0
+    assert rig.api.requests == []
 
 
 def test_a_slow_model_gets_the_newest_picture_and_one_request_at_a_time(rig: Rig) -> None:

@@ -160,6 +160,17 @@ def test_predict_recording_refuses_unusable_signals(champions: Command, signal: 
     assert "Traceback" not in err
 
 
+def test_a_missing_package_is_named_with_the_remedy(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for name in [name for name in sys.modules if name.startswith(("almenara.vibration", "sklearn."))]:
+        monkeypatch.delitem(sys.modules, name)
+    source = require_data("vibration", "cwru")
+    code, _, err = command("evaluate", "vibration", "--data", str(source), "--no-track")
+    assert code == 2
+    assert "The Python package sklearn" in err
+    assert "make install" in err
+
+
 def test_promote_unknown_model_is_exit_code_2(champions: Command) -> None:
     code, _, err = champions("models", "promote", "nobody", "1", "--reason", "x")
     assert code == 2

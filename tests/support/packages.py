@@ -133,7 +133,7 @@ def novelty_candidate(healthy: np.ndarray, asset: str = "pump-1", name: str = "b
 
     def judge(rows: np.ndarray) -> np.ndarray:
         z = (rows.astype(np.float64) - mean.astype(np.float32)) / spread.astype(np.float32)
-        return np.sqrt((z**2).mean(axis=1))
+        return np.asarray(np.sqrt((z**2).mean(axis=1)))
 
     probes = rng.normal(mean, spread, (64, len(spec.feature_names))).astype(np.float32)
     scores = np.sort(judge(rng.normal(mean, spread, (60, mean.size)).astype(np.float32)) * 1.5)

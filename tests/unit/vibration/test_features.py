@@ -8,23 +8,23 @@ import pytest
 from almenara.errors import InputError
 from almenara.vibration.bearings import bearing
 from almenara.vibration.features import GROUPS, MATCH_DB, BearingFeatures, envelope_peaks
-from almenara.vibration.simulate import machine_signal
+from almenara.vibration.simulate import Condition, machine_signal
 from almenara.vibration.windowing import windows
 
 BEARING = bearing("6205-2RS")
 RPM = 1772.0
 RATE = 12_000.0
-FAULT_LINE = {"inner_race": "BPFI", "outer_race": "BPFO", "ball": "2xBSF"}
+FAULT_LINE: dict[Condition, str] = {"inner_race": "BPFI", "outer_race": "BPFO", "ball": "2xBSF"}
 
 
-def signal(condition: str = "normal", rate: float = RATE, seconds: float = 1.0, seed: int = 0) -> np.ndarray:
+def signal(condition: Condition = "normal", rate: float = RATE, seconds: float = 1.0, seed: int = 0) -> np.ndarray:
     return machine_signal(
         condition, machine_seed=3, seed=seed, seconds=seconds, shaft_rpm=RPM, sampling_rate_hz=rate, snr_db=6.0
     )
 
 
-def row(batch: np.ndarray, rate: float = RATE, **changes: object) -> dict[str, float]:
-    extractor = BearingFeatures(groups=GROUPS, **changes)
+def row(batch: np.ndarray, rate: float = RATE) -> dict[str, float]:
+    extractor = BearingFeatures(groups=GROUPS)
     return dict(zip(extractor.names, extractor.transform(batch, rate, RPM, BEARING)[0].tolist(), strict=True))
 
 
@@ -47,7 +47,7 @@ def test_a_batch_equals_its_single_windows() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULT_LINE)
-def test_a_fault_raises_its_own_line_above_the_others(fault: str) -> None:
+def test_a_fault_raises_its_own_line_above_the_others(fault: Condition) -> None:
     healthy, faulty = row(signal()[None]), row(signal(fault)[None])
     rise = {
         name: max(faulty[f"envelope_{band}_{name.lower()}_mean"] for band in ("low", "mid", "high", "wide"))
@@ -58,7 +58,7 @@ def test_a_fault_raises_its_own_line_above_the_others(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULT_LINE)
-def test_evidence_finds_the_line_where_the_bearing_puts_it(fault: str) -> None:
+def test_evidence_finds_the_line_where_the_bearing_puts_it(fault: Condition) -> None:
     evidence = envelope_peaks(signal(fault), RATE, RPM, BEARING)
     order = {"BPFI": BEARING.bpfi, "BPFO": BEARING.bpfo, "2xBSF": 2 * BEARING.bsf}[FAULT_LINE[fault]]
     peak = next(peak for peak in evidence if peak.name == FAULT_LINE[fault] and peak.harmonic == 1)

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 
 from almenara.errors import InputError
-from almenara.vibration.simulate import CONDITIONS, SEVERITIES, demo_baseline, demo_recordings, machine_signal, simulate
+from almenara.vibration.simulate import (
+    CONDITIONS,
+    SEVERITIES,
+    Condition,
+    demo_baseline,
+    demo_recordings,
+    machine_signal,
+    simulate,
+)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_same_seeds_give_the_same_signal(condition: str) -> None:
+def test_same_seeds_give_the_same_signal(condition: Condition) -> None:
     one, again, other = (
         simulate(condition, seconds=0.5, shaft_rpm=1700, bearing="6205-2RS", seed=seed) for seed in (1, 1, 2)
     )
@@ -24,7 +32,7 @@ def test_records_of_one_machine_resemble_each_other_more_than_another_machine() 
     def bands(machine: int, seed: int) -> np.ndarray:
         signal = machine_signal("normal", machine_seed=machine, seed=seed, seconds=2.0)
         spectrum = np.abs(np.fft.rfft(signal)) ** 2
-        return np.log10(spectrum[1:].reshape(60, -1).mean(axis=1))
+        return np.asarray(np.log10(spectrum[1:].reshape(60, -1).mean(axis=1)))
 
     same = np.abs(bands(1, 0) - bands(1, 1)).mean()
     different = np.abs(bands(1, 0) - bands(2, 0)).mean()

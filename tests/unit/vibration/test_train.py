@@ -11,7 +11,15 @@ import pytest
 from almenara import gates, servable
 from almenara.contracts import Candidate, ModelRef
 from almenara.errors import InputError
-from almenara.vibration.simulate import DEMO_BEARING, DEMO_RPM, demo_baseline, demo_recordings, machine_signal
+from almenara.vibration.simulate import (
+    CONDITIONS,
+    DEMO_BEARING,
+    DEMO_RPM,
+    Condition,
+    demo_baseline,
+    demo_recordings,
+    machine_signal,
+)
 from almenara.vibration.train import train_classifier, train_novelty
 
 pytestmark = pytest.mark.slow
@@ -35,7 +43,7 @@ def load(candidate: Candidate, folder: Path) -> servable.Package:
     return servable.load(servable.write(candidate, folder))
 
 
-def window(condition: str, seed: int) -> np.ndarray:
+def window(condition: Condition, seed: int) -> np.ndarray:
     return machine_signal(condition, machine_seed=MACHINE, seed=10_000 + seed, seconds=1.0)
 
 
@@ -69,9 +77,13 @@ def test_baseline_keeps_its_promise_on_new_windows_and_sees_the_fault(
     ref = ModelRef(name="m", version="1")
     judge = servable.VibrationModel(load(classifier, tmp_path / "c"), ref)
     novelty = servable.NoveltyModel(load(baseline, tmp_path / "n"), ref)
-    told = {"shaft_rpm": DEMO_RPM, "bearing": DEMO_BEARING, "novelty": novelty}
-    healthy = [judge.predict(window("normal", seed), 12_000, **told) for seed in range(60)]
-    faulty = [judge.predict(window("inner_race", seed), 12_000, **told) for seed in range(20)]
+    healthy, faulty = (
+        [
+            judge.predict(window(condition, seed), 12_000, shaft_rpm=DEMO_RPM, bearing=DEMO_BEARING, novelty=novelty)
+            for seed in range(60)
+        ]
+        for condition in CONDITIONS[:2]
+    )
     assert np.mean([v.novelty.label == "anomaly" for v in healthy if v.novelty]) <= 0.10
     assert all(v.novelty.label == "anomaly" for v in faulty if v.novelty)
     assert np.mean([v.label == "inner_race" for v in faulty]) >= 0.9

@@ -14,7 +14,8 @@ RATE = 12_000.0
 
 
 def tone(frequency_hz: float, rate: float, seconds: float = 1.0) -> np.ndarray:
-    return np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * rate)) / rate)[None]
+    times = np.arange(round(seconds * rate))[None] / rate
+    return np.asarray(np.sin(2 * np.pi * frequency_hz * times))
 
 
 def noise(rows: int = 3) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_rate_is_never_assumed() -> None:
 def test_window_that_is_not_finite_is_named(bad: float) -> None:
     batch = noise()
     batch[1, 17] = bad
-    with pytest.raises(InputError, match="Window 1 has .* at sample 17") as caught:
+    with pytest.raises(InputError, match=r"Window 1 has .* at sample 17") as caught:
         check_windows(batch, RATE)
     assert caught.value.code == "window-not-finite"
 
