@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,9 @@ from almenara.alarms import AlarmRecord, AlarmStore, Phase
 from almenara.console import progress_bars, stdout, table
 from almenara.demo_pump import Pump
 from almenara.errors import AlmenaraError, ConfigurationError
-from almenara.processes import Children, answers, require_free_port
+from almenara.processes import ENDING_SIGNALS, Children, answers, require_free_port
 from almenara.registry import Registry
-from almenara.settings import Settings
+from almenara.settings import Settings, load_settings
 from almenara.training import Trainer, baseline_name
 
 VISION_MODEL = "sludge-outflow"
@@ -31,6 +31,9 @@ ALARM_BOUND_SECONDS = 180.0
 SCENE_SEED = 7
 WORKER_THRESHOLD = "0.75"  # 5 % of normal frames may pass .5, the calibrated threshold
 ANOMALY_EVERY, ANOMALY_FOR = 20, 10  # seconds of the simulated camera
+
+Stores = dict[str, AlarmStore]
+Alarms = dict[str, list[AlarmRecord]]
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ class Line:
         return {"X-API-Key": key.get_secret_value()} if key else {}
 
     def stores(self) -> dict[str, str]:
-        """Alarm kind -> database of the process that raises it."""
+        """Alarm kind -> database of the process that raises it; always the demo's own."""
         worker = {"vision": f"sqlite:///{self.var / 'alarms' / 'worker.db'}"} if self.camera else {}
-        return {"vibration": self.settings.alarms_database_url, **worker}
+        return {"vibration": f"sqlite:///{self.var / 'alarms' / 'api.db'}", **worker}
 
     def command(self, name: str) -> list[str]:
         """How each child is started."""
@@ -109,7 +112,7 @@ def run(*, once: bool, camera: bool) -> int:
     Raises:
         ConfigurationError: a port in use, a child that ended, or a broken var/.
     """
-    line = Line(Settings(), camera)
+    line = Line(load_settings(), camera)
     started, wall = datetime.now(UTC), time.monotonic()
     seconds: dict[str, float] = {}
 
@@ -122,6 +125,7 @@ def run(*, once: bool, camera: bool) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "ALMENARA_VAR_DIR": str(line.var),
+        "ALMENARA_ALARMS_URL": line.stores()["vibration"],
         "PYTHONUNBUFFERED": "1",
     }
     with _terminable(), Children(line.var / "logs", environment) as children:
@@ -134,15 +138,16 @@ def run(*, once: bool, camera: bool) -> int:
         lap("models")
         children.start("api", line.command("api"))
         children.wait_until("api", lambda: set(line.models) <= _serving(line), 90)
-        _acknowledge_leftovers(line)
         lap("api")
-        if line.camera:
-            children.start("camera", line.command("camera"))
-            children.start("worker", line.command("worker"))
-        with Pump(line.api_url, BEARING_MODEL, line.headers):
-            complete = _watch(line, children, started, once=once)
+        with _open_stores(line) as stores:
+            _acknowledge_leftovers(stores)
+            if line.camera:
+                children.start("camera", line.command("camera"))
+                children.start("worker", line.command("worker"))
+            with Pump(line.api_url, BEARING_MODEL, line.headers):
+                complete = _watch(line, children, stores, started, once=once)
+            alarms = _alarms(stores, started)
         lap("alarms")
-        alarms = _alarms(line, started)
         _summary(line, alarms)
         if once:
             counts = {f"{kind}_alarms": len(alarms.get(kind, [])) for kind in ("vision", "vibration")}
@@ -216,25 +221,31 @@ def _serving(line: Line) -> set[str]:
     return {model["name"] for model in _api_models(line) if model["loaded_since"]}
 
 
-def _acknowledge_leftovers(line: Line) -> None:
+@contextmanager
+def _open_stores(line: Line) -> Iterator[Stores]:
+    """The alarm stores of API and worker, by the kind of alarm that each raises."""
+    with ExitStack() as stack:
+        yield {kind: stack.enter_context(AlarmStore(url)) for kind, url in line.stores().items()}
+
+
+def _acknowledge_leftovers(stores: Stores) -> None:
     """Alarms that an earlier run left standing are acknowledged, so that this run's are seen as new."""
-    for url in line.stores().values():
-        with AlarmStore(url) as store:
-            for alarm in store.alarms(limit=1000):
-                if alarm.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED):
-                    store.acknowledge(alarm.id, "demo", "left by an earlier run of the demo")
+    for store in stores.values():
+        for alarm in store.alarms(limit=1000):
+            standing = alarm.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED)
+            if standing and alarm.source in (CAMERA, Pump.asset):
+                store.acknowledge(alarm.id, "demo", "left by an earlier run of the demo")
 
 
-def _alarms(line: Line, since: datetime) -> dict[str, list[AlarmRecord]]:
+def _alarms(stores: Stores, since: datetime) -> Alarms:
     """Alarms raised since the line came up, by kind, oldest first."""
-    found = {}
-    for kind, url in line.stores().items():
-        with AlarmStore(url) as store:
-            found[kind] = [alarm for alarm in reversed(store.alarms(limit=1000)) if alarm.raised_at >= since]
-    return found
+    return {
+        kind: [alarm for alarm in reversed(store.alarms(limit=1000)) if alarm.raised_at >= since]
+        for kind, store in stores.items()
+    }
 
 
-def _watch(line: Line, children: Children, since: datetime, *, once: bool) -> bool:
+def _watch(line: Line, children: Children, stores: Stores, since: datetime, *, once: bool) -> bool:
     """Show alarms as they come, until Ctrl-C or, once, until there is one of each kind or the bound has passed."""
     stdout.print("The line is up. Waiting for the first alarm of each kind …" if once else "The line is up.")
     deadline = time.monotonic() + ALARM_BOUND_SECONDS
@@ -243,7 +254,7 @@ def _watch(line: Line, children: Children, since: datetime, *, once: bool) -> bo
     with _interruptible():
         while True:
             children.check()
-            alarms = _alarms(line, since)
+            alarms = _alarms(stores, since)
             for alarm in (alarm for each in alarms.values() for alarm in each if alarm.idempotency_key not in shown):
                 shown.add(alarm.idempotency_key)
                 stdout.print(f"[bold red]ALARM[/] {alarm.source}: {alarm.reason} (anomaly {alarm.score:.2f})")
@@ -262,7 +273,7 @@ def _watch(line: Line, children: Children, since: datetime, *, once: bool) -> bo
     return False
 
 
-def _summary(line: Line, alarms: dict[str, list[AlarmRecord]]) -> None:
+def _summary(line: Line, alarms: Alarms) -> None:
     services = [
         ["MLflow registry", line.mlflow_url],
         ["API (documentation at /docs)", line.api_url],
@@ -281,16 +292,17 @@ def _summary(line: Line, alarms: dict[str, list[AlarmRecord]]) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the line as Ctrl-C does: children are stopped on the way out."""
+    """A closed terminal and SIGTERM end the line as Ctrl-C does, even where a background job ignores SIGINT."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in ENDING_SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

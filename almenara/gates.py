@@ -64,6 +64,11 @@ def _tolerance(reference: NDArray[np.float64], scale: float) -> NDArray[np.float
     return np.asarray(RELATIVE_TOLERANCE * np.maximum(np.abs(reference), scale))
 
 
+def _close(found: NDArray[Any], expected: NDArray[Any], reference: NDArray[np.float64], scale: float) -> bool:
+    """Whether two runs of the graph agree within the tolerance; a NaN never does."""
+    return found.shape == expected.shape and bool(np.all(np.abs(found - expected) <= _tolerance(reference, scale)))
+
+
 def _check_parity(candidate: Candidate, outputs: Outputs) -> float:
     """The largest error over every output, in units of the tolerance."""
     worst = 0.0
@@ -120,9 +125,7 @@ def _check_single_inputs(package: servable.Package, candidate: Candidate, batch:
     for index in range(singles):
         alone = package.run(candidate.probes[index : index + 1])
         for name, reference in candidate.reference.items():
-            if np.any(
-                np.abs(alone[name][0] - batch[name][index]) > _tolerance(reference[index], candidate.scales[name])
-            ):
+            if not _close(alone[name][0], batch[name][index], reference[index], candidate.scales[name]):
                 raise GateError(
                     f"{candidate.card.name}: output {name!r} of probe {index} alone differs from the batch's."
                 )
@@ -145,8 +148,7 @@ def _check_fresh_process(candidate: Candidate, directory: Path, batch: Outputs) 
             raise GateError(f"{candidate.card.name}: a fresh process cannot load it: {done.stderr.strip()[-400:]}")
         with np.load(out, allow_pickle=False) as saved:
             for name, reference in candidate.reference.items():
-                tolerance = _tolerance(reference[: len(few)], candidate.scales[name])
-                if np.any(np.abs(saved[name] - batch[name][: len(few)]) > tolerance):
+                if not _close(saved[name], batch[name][: len(few)], reference[: len(few)], candidate.scales[name]):
                     raise GateError(f"{candidate.card.name}: output {name!r} differs in a fresh process.")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from almenara.errors import ConfigurationError
 
 STOP_SECONDS = 10
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -36,14 +37,20 @@ class Children:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in reversed(self._running.values()):
-            _signal_group(child, signal.SIGTERM)
-            try:
-                child.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                _signal_group(child, signal.SIGKILL)
-                child.wait(STOP_SECONDS)
-        self._running.clear()
+        """Stop every child, newest first; a second Ctrl-C must not leave the rest behind."""
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
+        try:
+            for child in reversed(self._running.values()):
+                _signal_group(child, signal.SIGTERM)
+                try:
+                    child.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    _signal_group(child, signal.SIGKILL)
+                    child.wait(STOP_SECONDS)
+            self._running.clear()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start a child in a process group of its own, so that Ctrl-C reaches it through us alone."""

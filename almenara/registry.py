@@ -20,7 +20,7 @@ from almenara.contracts import Candidate, ModelRef
 from almenara.errors import RegistryError
 
 CHAMPION = "champion"
-PREVIOUS_TAG = "almenara.previous_champion"
+HISTORY_TAG = "almenara.former_champions"  # of the registered model: versions, latest last
 RUNTIME_REQUIREMENTS = ("numpy", "onnxruntime", "opencv-python-headless", "pydantic", "scipy")
 # What a package needs to judge raw input where almenara is not installed; a test loads it in such a place.
 RUNTIME_MODULES = (
@@ -86,6 +86,11 @@ class Registry:
         with tracking.registry_errors(tracking_uri):
             self._client: MlflowClient = tracking.connect(tracking_uri)
 
+    @property
+    def address(self) -> str:
+        """Where the registry is, without a password."""
+        return tracking.without_password(self.tracking_uri)
+
     def register(self, candidate: Candidate, experiment: str) -> ModelRef:
         """Run the export gates, log the run and register a new version; nothing is registered when a gate fails.
 
@@ -93,6 +98,7 @@ class Registry:
             GateError: which gate failed and by how much.
         """
         card = candidate.card
+        self._require_same_kind(candidate)
         with tempfile.TemporaryDirectory() as folder:
             package = servable.write(candidate, Path(folder, "package"))
             measured = gates.check(candidate, package)
@@ -126,7 +132,7 @@ class Registry:
                 raise RegistryError(f"{name} has no version {version}.", f"There are: {', '.join(known) or 'none'}.")
             if before != version:
                 if before is not None:
-                    self._client.set_model_version_tag(name, version, PREVIOUS_TAG, before)
+                    self._remember(name, [*self._history(name), before])
                 self._client.set_registered_model_alias(name, CHAMPION, version)
             for key, value in {"promoted_by": _user(), "promoted_at": _now(), "reason": reason}.items():
                 self._client.set_model_version_tag(name, version, f"almenara.{key}", value)
@@ -135,15 +141,15 @@ class Registry:
     def rollback(self, name: str, *, reason: str) -> ModelRef:
         """Give the alias back to the champion before this one."""
         with tracking.registry_errors(self.tracking_uri):
-            current = self._champion(name)
-            tags = self._client.get_model_version(name, current).tags if current else {}
-            previous = tags.get(PREVIOUS_TAG)
-            if current is None or previous is None:
+            current, history = self._champion(name), self._history(name)
+            if current is None or not history:
                 raise RegistryError(
                     f"{name} has no champion before version {current or '(none)'} to roll back to.",
                     f"Promote a version by hand: almenara models promote {name} VERSION --reason …",
                 )
+            previous = history.pop()
             self._client.set_registered_model_alias(name, CHAMPION, previous)
+            self._remember(name, history)
             self._client.set_model_version_tag(name, current, "almenara.rolled_back", f"{_now()} {_user()}: {reason}")
         return ModelRef(name=name, version=previous, alias=CHAMPION)
 
@@ -206,6 +212,22 @@ class Registry:
 
     def _champion(self, name: str) -> str | None:
         return _text(self._client.get_registered_model(name).aliases.get(CHAMPION))
+
+    def _history(self, name: str) -> list[str]:
+        """Former champions, latest last; a rollback takes the last one away."""
+        return str(self._client.get_registered_model(name).tags.get(HISTORY_TAG, "")).split()
+
+    def _remember(self, name: str, history: list[str]) -> None:
+        self._client.set_registered_model_tag(name, HISTORY_TAG, " ".join(history[-50:]))
+
+    def _require_same_kind(self, candidate: Candidate) -> None:
+        """A name keeps its task, role and asset: another kind of model under it would break what is served."""
+        card = candidate.card
+        for model in self.models():
+            if model.name == card.name and (model.task, model.role, model.asset) != (card.task, card.role, card.asset):
+                known = f"a {model.task} {model.role}" + (f" of {model.asset}" if model.asset else "")
+                wanted = f"a {card.task} {card.role}" + (f" of {card.asset}" if card.asset else "")
+                raise RegistryError(f"{card.name} is {known}; {wanted} needs another name.", "Choose one with --name.")
 
     def _ensure_model(self, name: str) -> None:
         if not self._client.search_registered_models(filter_string=f"name = '{name}'"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from almenara.errors import ConfigurationError
 
 
 class Settings(BaseSettings):
@@ -64,3 +66,22 @@ class Settings(BaseSettings):
     @property
     def alarms_database_url(self) -> str:
         return self.alarms_url or f"sqlite:///{self.var_dir.resolve() / 'alarms' / 'api.db'}"
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: a variable cannot be used; it is named, its value is not repeated.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        facts = "; ".join(
+            f"{_variable(str(each['loc'][0]))}: {each['msg']}" for each in error.errors(include_input=False)
+        )
+        raise ConfigurationError(f"A setting is wrong: {facts}.", "Correct the environment or .env.") from error
+
+
+def _variable(field: str) -> str:
+    return field if field.isupper() else f"ALMENARA_{field.upper()}"

@@ -77,9 +77,9 @@ def registry_errors(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        first_line = str(error).strip().splitlines()[0][:300]
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise RegistryError(
-            f"The MLflow registry at {_without_password(tracking_uri)} did not answer as expected: {first_line}",
+            f"The MLflow registry at {without_password(tracking_uri)} did not answer as expected: {first_line}",
             "Check MLFLOW_TRACKING_URI and that the server runs.",
         ) from error
 
@@ -100,6 +100,7 @@ def _metric_name(text: str) -> str:
     return re.sub(r"[^\w\-. :/]", "", text)
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """An address as it may be shown."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri

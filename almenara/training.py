@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from almenara.contracts import Candidate, Card, ModelRef, Progress
+from almenara.errors import InputError
 from almenara.registry import Registry
 from almenara.vibration.recordings import Recording
 from almenara.vision.images import Sample
 
+ASSET_LETTERS = 20
 LEAST_BASELINE_RECORDS = 2  # one to fit on, one to calibrate on
 
 
@@ -75,6 +79,7 @@ class Trainer:
         """
         from almenara.vibration.train import train_classifier, train_novelty
 
+        check_name(name)
         recordings = list(recordings)
         candidates = [train_classifier(recordings, name=name, method=method, seed=seed, progress=self.progress)]
         by_asset = healthy_by_asset(recordings)
@@ -115,6 +120,7 @@ class Trainer:
         """Train a picture model on normal pictures and calibrate it on others."""
         from almenara.vision.train import train
 
+        check_name(name)
         candidate = train(
             list(samples),
             name=name,
@@ -138,9 +144,21 @@ class Trainer:
 
 
 def baseline_name(name: str, asset: str) -> str:
-    """Registered name of an asset's novelty model, in the card's alphabet."""
-    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in asset.lower())
-    return f"{name}-baseline-{plain}"[:80]
+    """Registered name of an asset's novelty model; two assets never share one."""
+    plain = re.sub(r"[^a-z0-9_-]", "-", asset.lower())[:ASSET_LETTERS]
+    if plain != asset:
+        plain += f"-{hashlib.sha256(asset.encode()).hexdigest()[:8]}"
+    return f"{name}-baseline-{plain}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a card could not carry, before anything is trained."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
+        raise InputError(
+            "model-name",
+            f"{name!r} cannot name a model.",
+            "Use up to 40 of a-z, 0-9, - and _, a letter or digit first.",
+        )
 
 
 def healthy_by_asset(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:

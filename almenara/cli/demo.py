@@ -14,13 +14,16 @@ def demo(
         bool, typer.Option("--once", help="End after the first alarm of each kind; last line is JSON.")
     ] = False,
     skip_camera: Annotated[bool, typer.Option("--skip-camera", help="Vibration only.")] = False,
-    var_dir: Annotated[Path, typer.Option(help="Where databases, models, evidence and logs go.")] = Path("var"),
+    var_dir: Annotated[
+        Path | None, typer.Option(help="Where databases, models, evidence and logs go.  [default: var]")
+    ] = None,
 ) -> None:
     """Train two champions, serve them, watch a simulated camera and a simulated pump, and raise real alarms.
 
     Example: `almenara demo --once`
     """
-    os.environ["ALMENARA_VAR_DIR"] = str(var_dir)
+    if var_dir is not None:
+        os.environ["ALMENARA_VAR_DIR"] = str(var_dir)
     from almenara import demo as line
 
     raise typer.Exit(line.run(once=once, camera=not skip_camera))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from almenara.console import DataOption, JsonOption, print_json, progress_bars, stdout, table
-from almenara.settings import Settings
+from almenara.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Measure a method on data it has not seen, group by group.")
 
@@ -78,14 +78,14 @@ def vibration(
             "macro_f1": leaking.macro_f1,
             "record_macro_f1": leaking.record_macro_f1,
         }
+    if as_json:
+        print_json(result)
     if not no_track:
         _track(
             f"evaluate vibration {method}",
             result,
             {"protocol": protocol, "method": method, "window_seconds": window_seconds},
         )
-    if as_json:
-        print_json(result)
 
 
 @app.command()
@@ -132,17 +132,18 @@ def vision(
     )
     for note in report.notes:
         stdout.print(f"note: {note}")
-    if not no_track:
-        _track(f"evaluate vision {method}", result, {"method": method, "backbone": backbone, "size": size})
     if as_json:
         print_json(result)
+    if not no_track:
+        _track(f"evaluate vision {method}", result, {"method": method, "backbone": backbone, "size": size})
 
 
 def _track(name: str, result: Mapping[str, Any], parameters: Mapping[str, str | int | float]) -> None:
     """Log the numbers of a result to MLflow."""
     from almenara import tracking
 
-    settings = Settings()
+    settings = load_settings()
     metrics = {key: float(value) for key, value in result.items() if isinstance(value, int | float)}
-    with tracking.run(settings.tracking_uri, settings.mlflow_experiment_name, name):
+    uri = settings.tracking_uri
+    with tracking.run(uri, settings.mlflow_experiment_name, name), tracking.registry_errors(uri):
         tracking.log_metrics(metrics, parameters)

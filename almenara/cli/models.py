@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from almenara.console import JsonOption, print_json, stdout, table
-from almenara.settings import Settings
+from almenara.settings import load_settings
 
 if TYPE_CHECKING:
     from almenara.registry import Registry
@@ -27,10 +27,10 @@ def list_models(as_json: JsonOption = False) -> None:
     registry = _registry()
     rows = [(model, registry.versions(model.name)) for model in registry.models()]
     if not rows:
-        stdout.print(f"No model is registered at {registry.tracking_uri}. Train one: almenara train --help")
+        stdout.print(f"No model is registered at {registry.address}. Train one: almenara train --help")
     else:
         table(
-            f"Models at {registry.tracking_uri}",
+            f"Models at {registry.address}",
             ["name", "task", "role", "asset", "champion", "versions"],
             [
                 [
@@ -94,4 +94,4 @@ def rollback(name: NameArgument, reason: ReasonOption, as_json: JsonOption = Fal
 def _registry() -> Registry:
     from almenara.registry import Registry
 
-    return Registry(Settings().tracking_uri)
+    return Registry(load_settings().tracking_uri)

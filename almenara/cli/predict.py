@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from almenara.console import JsonOption, print_json, stdout
 from almenara.contracts import ModelRef
 from almenara.errors import InputError, RegistryError
-from almenara.settings import Settings
+from almenara.settings import load_settings
 
 if TYPE_CHECKING:
     from almenara.registry import Registry
@@ -40,7 +41,7 @@ def image(
     judge = VisionModel(package, ref)
     results = {}
     for file in files:
-        picture = images.read(file, max_pixels=Settings().max_pixels)
+        picture = images.read(file, max_pixels=load_settings().max_pixels)
         result = judge.predict(picture)
         results[str(file)] = result.verdict.model_dump(mode="json")
         stdout.print(
@@ -94,17 +95,15 @@ def recording(
 
 
 def _champion(task: str, name: str | None) -> tuple[Package, ModelRef]:
-    """The package behind the champion alias, fetched once into `var/packages`."""
+    """The package behind the champion alias."""
     from almenara import servable
     from almenara.registry import Registry
 
-    settings = Settings()
+    settings = load_settings()
     registry = Registry(settings.tracking_uri)
     ref = registry.champion(name) if name else _only_champion(registry, task)
-    folder = settings.var_dir / "packages" / ref.name / ref.version
-    if not (folder / servable.CARD_FILE).exists():
-        registry.fetch(ref.name, ref.version, folder)
-    package = servable.load(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        package = servable.load(registry.fetch(ref.name, ref.version, Path(folder)))
     if package.card.task != task:
         raise InputError(
             "model-task", f"{ref.name} is a {package.card.task} model.", f"Name a {task} model with --model."
@@ -116,7 +115,7 @@ def _only_champion(registry: Registry, task: str) -> ModelRef:
     found = [served for served in registry.served() if served.task == task and served.role != "novelty"]
     if not found:
         raise RegistryError(
-            f"The registry at {registry.tracking_uri} has no {task} champion.",
+            f"The registry at {registry.address} has no {task} champion.",
             f"Train one: almenara train {task} --data FOLDER",
         )
     if len(found) > 1:

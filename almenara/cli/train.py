@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from almenara.console import DataOption, JsonOption, print_json, progress_bars, stdout
-from almenara.settings import Settings
+from almenara.settings import load_settings
 
 if TYPE_CHECKING:
     from almenara.training import Outcome, Trainer
@@ -91,7 +91,7 @@ def _train(work: Callable[[Trainer], Outcome], *, promote: bool, as_json: bool) 
     from almenara.registry import Registry
     from almenara.training import Trainer
 
-    settings = Settings()
+    settings = load_settings()
     registry = Registry(settings.tracking_uri)
     with progress_bars() as progress:
         outcome = work(Trainer(registry, settings.mlflow_experiment_name, promote, progress))

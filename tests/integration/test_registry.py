@@ -47,6 +47,23 @@ def test_promote_and_roll_back(registry: Registry) -> None:
         registry.rollback("rolled", reason="again")
 
 
+def test_rollback_walks_back_through_every_champion(registry: Registry) -> None:
+    for _ in range(3):
+        registry.register(vision_candidate("walked"), "tests")
+    for version in ("1", "2", "3", "2"):
+        registry.promote("walked", version, reason="tried")
+    assert [registry.rollback("walked", reason="back").version for _ in range(3)] == ["3", "2", "1"]
+    with pytest.raises(RegistryError, match="no champion before version 1"):
+        registry.rollback("walked", reason="again")
+
+
+def test_a_name_keeps_its_kind(registry: Registry) -> None:
+    registry.register(vision_candidate("kept"), "tests")
+    with pytest.raises(RegistryError, match="kept is a vision anomaly; a vibration classifier needs another name"):
+        registry.register(classifier_candidate("kept"), "tests")
+    assert registry.versions("kept") == ["1"]
+
+
 def test_served_names_task_role_and_version(registry: Registry) -> None:
     Trainer(registry, "tests").register(classifier_candidate("listed"))
     (row,) = [served for served in registry.served() if served.name == "listed"]

@@ -76,6 +76,35 @@ def test_a_flipped_label_is_refused() -> None:
         gates._check_decisions(candidate, {"probabilities": flipped})
 
 
+def test_a_graph_that_fails_on_single_inputs_is_refused(tmp_path: Path) -> None:
+    """Right in batches, NaN for one input alone: a difference that no comparison with NaN would show."""
+
+    def poison_single_inputs(graph: onnx.GraphProto) -> None:
+        graph.node[-1].output[0] = "clean"
+        constants = {"first": np.array(0, dtype=np.int64), "one_row": np.array(1, dtype=np.int64)}
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+        graph.initializer.append(numpy_helper.from_array(np.array([np.nan], dtype=np.float32), "nan"))
+        graph.node.extend(
+            [
+                helper.make_node("Shape", ["clean"], ["shape"]),
+                helper.make_node("Gather", ["shape", "first"], ["rows"]),
+                helper.make_node("Equal", ["rows", "one_row"], ["alone"]),
+                helper.make_node("Where", ["alone", "nan", "clean"], ["probabilities"]),
+            ]
+        )
+
+    with pytest.raises(GateError, match="probe 0 alone differs"):
+        check(edited(classifier_candidate(), poison_single_inputs), tmp_path)
+
+
+def test_a_graph_that_differs_in_a_fresh_process_is_refused(tmp_path: Path) -> None:
+    candidate = classifier_candidate()
+    package = servable.write(candidate, tmp_path / "package")
+    elsewhere = {name: values[:4] + np.float32(np.nan) for name, values in candidate.reference.items()}
+    with pytest.raises(GateError, match="in a fresh process"):
+        gates._check_fresh_process(candidate, package, elsewhere)
+
+
 def test_a_missing_output_is_refused(tmp_path: Path) -> None:
     candidate = vision_candidate()
     with pytest.raises(GateError, match="no output 'depth'"):

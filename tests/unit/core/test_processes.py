@@ -1,0 +1,72 @@
+"""Children end with their parent, whatever interrupts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from almenara.errors import ConfigurationError
+from almenara.processes import Children, require_free_port
+
+SLEEPER = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
+STUBBORN = [
+    *(sys.executable, "-c"),
+    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: time.sleep(2)); print('ready', flush=True); "
+    "time.sleep(60)",
+]
+
+
+def is_ready(children: Children, name: str) -> bool:
+    return "ready" in children.log(name).read_text()
+
+
+def pid(children: Children, name: str) -> int:
+    return children._running[name].pid
+
+
+def alive(number: int) -> bool:
+    return subprocess.run(["kill", "-0", str(number)], capture_output=True, check=False).returncode == 0
+
+
+def test_children_are_stopped_on_the_way_out(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        children.start("sleeper", SLEEPER)
+        children.wait_until("sleeper", lambda: is_ready(children, "sleeper"), 10)
+        number = pid(children, "sleeper")
+        assert alive(number)
+    assert not alive(number)
+
+
+def test_a_second_interrupt_leaves_nobody_behind(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        for name, command in {"first": SLEEPER, "second": STUBBORN}.items():
+            children.start(name, command)
+            children.wait_until(name, lambda name=name: is_ready(children, name), 10)  # type: ignore[misc]
+        numbers = [pid(children, name) for name in ("first", "second")]
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    time.sleep(0.2)
+    assert not any(alive(number) for number in numbers)
+
+
+def test_a_child_that_ends_is_named_with_its_last_words(tmp_path: Path) -> None:
+    with Children(tmp_path) as children:
+        children.start("failing", [sys.executable, "-c", "raise SystemExit('no disk left')"])
+        with pytest.raises(ConfigurationError, match=r"failing ended with exit code 1\. .* no disk left"):
+            children.wait_until("failing", lambda: False, 10)
+
+
+def test_a_port_in_use_is_named_with_its_variable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"Port {port}, which the API needs, is in use.*ALMENARA_API_PORT"):
+            require_free_port(port, "the API", "ALMENARA_API_PORT")
