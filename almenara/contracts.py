@@ -48,6 +48,9 @@ class BearingFeaturesInput(Contract):
     needs_rpm: bool
     feature_names: tuple[str, ...] = Field(min_length=1, description="columns of the graph's input, in order")
     schema_hash: str = Field(description="SHA-256 of preprocessing, parameters and feature names")
+    unit: str | None = Field(
+        default=None, description="that level features were learned in; null without them or when nobody said it"
+    )
 
 
 class Threshold(Contract):
@@ -162,6 +165,9 @@ class Novelty(Contract):
     anomaly: float = Field(ge=0, le=1)
     p_value: float = Field(gt=0, le=1)
     threshold: float
+    quality: tuple[str, ...] = Field(
+        default=(), description="flags, as of the verdict; unit_assumed: taken to be in the baseline's unit unsaid"
+    )
 
 
 class Peak(Contract):
@@ -186,7 +192,7 @@ class VibrationVerdict(Contract):
     abstained: bool
     novelty: Novelty | None = Field(default=None, description="null without a commissioned baseline of the asset")
     evidence: tuple[Peak, ...] = ()
-    quality: tuple[str, ...] = Field(default=(), description="flags: low_resolution, clipped, no_rpm, …")
+    quality: tuple[str, ...] = Field(default=(), description="flags: low_resolution, clipped, no_rpm, unit_assumed, …")
     windows: int = Field(ge=1)
     rms: float = Field(description="of the window, in the unit that was posted")
     unit: str | None = None

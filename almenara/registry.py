@@ -54,7 +54,12 @@ TRAINING_ONLY = shutil.ignore_patterns(
 
 @dataclass(frozen=True)
 class Served:
-    """A registered model of ours with a version behind the alias."""
+    """A registered model of ours with a version behind the alias.
+
+    Attributes:
+        created_ms: when the registry made the model, milliseconds since 1970; tells one that was made anew under an
+            old name, whose versions count from 1 again.
+    """
 
     name: str
     version: str
@@ -62,6 +67,7 @@ class Served:
     task: str
     role: str
     asset: str | None
+    created_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Listed:
     role: str
     asset: str | None
     champion: str | None
+    created_ms: int = 0
 
 
 class Registry:
@@ -156,7 +163,7 @@ class Registry:
     def served(self) -> list[Served]:
         """Our registered models that have a champion, in one request a hundred models."""
         return [
-            Served(row.name, row.champion, CHAMPION, row.task, row.role, row.asset)
+            Served(row.name, row.champion, CHAMPION, row.task, row.role, row.asset, row.created_ms)
             for row in self.models()
             if row.champion is not None
         ]
@@ -171,6 +178,7 @@ class Registry:
                     role=model.tags.get("almenara.role", ""),
                     asset=model.tags.get("almenara.asset"),
                     champion=_text(model.aliases.get(CHAMPION)),
+                    created_ms=model.creation_timestamp or 0,
                 )
                 for model in self._registered()
                 if "almenara.task" in model.tags

@@ -105,14 +105,15 @@ class NoveltyModel:
         *,
         shaft_rpm: float | None = None,
         bearing: str | None = None,
-        unit: str | None = None,  # noqa: ARG002  the same call as VibrationModel's
+        unit: str | None = None,
     ) -> Novelty:
         """Judge one signal of shape (samples,); the arguments are those of VibrationModel.predict."""
-        return self.judge(_prepare(signal, sampling_rate_hz, shaft_rpm, bearing, self.input).features)
+        return self.judge(_prepare(signal, sampling_rate_hz, shaft_rpm, bearing, unit, self.input))
 
-    def judge(self, features: NDArray[np.float32]) -> Novelty:
-        """Judge feature rows (windows, features) of one signal."""
-        return vibration.novelty(self.package.run(features)["score"], self.card, self.ref)
+    def judge(self, prepared: vibration.Prepared) -> Novelty:
+        """Judge a signal that was prepared for this model's input."""
+        scores = self.package.run(prepared.features)["score"]
+        return vibration.novelty(scores, self.card, self.ref, prepared.quality)
 
 
 class VibrationModel:
@@ -139,18 +140,20 @@ class VibrationModel:
             sampling_rate_hz: of the signal; never assumed.
             shaft_rpm: revolutions a minute.
             bearing: designation, such as 6205-2RS.
-            unit: of the samples, repeated in the verdict; g is never assumed.
+            unit: of the samples, repeated in the verdict. A baseline converts between g and m/s²; without a unit it
+                judges the samples as they are, and the verdict's quality says `unit_assumed`.
             novelty: baseline of the asset that the signal came from.
 
         Raises:
-            InputError: the signal cannot be judged (not finite, constant, too short, unknown bearing).
+            InputError: the signal cannot be judged (not finite, constant, too short, unknown bearing, a unit that
+                is not the baseline's).
         """
-        prepared = _prepare(signal, sampling_rate_hz, shaft_rpm, bearing, self.input)
+        prepared = _prepare(signal, sampling_rate_hz, shaft_rpm, bearing, unit, self.input)
         judged = None
         if novelty is not None and novelty.input == self.input:
-            judged = novelty.judge(prepared.features)
+            judged = novelty.judge(prepared)
         elif novelty is not None:
-            judged = novelty.predict(signal, sampling_rate_hz, shaft_rpm=shaft_rpm, bearing=bearing)
+            judged = novelty.predict(signal, sampling_rate_hz, shaft_rpm=shaft_rpm, bearing=bearing, unit=unit)
         probabilities = self.package.run(prepared.features)["probabilities"]
         return vibration.verdict(prepared, probabilities, self.package.card, self.ref, judged, unit)
 
@@ -214,7 +217,8 @@ def _prepare(
     sampling_rate_hz: float,
     shaft_rpm: float | None,
     bearing: str | None,
+    unit: str | None,
     spec: BearingFeaturesInput,
 ) -> vibration.Prepared:
     geometry = bearing_by_designation(bearing) if bearing else None
-    return vibration.prepare(signal, sampling_rate_hz, shaft_rpm, geometry, spec)
+    return vibration.prepare(signal, sampling_rate_hz, shaft_rpm, geometry, spec, unit)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, and_, delete, insert, update
 
 from almenara.alarms import tables
 from almenara.alarms.records import AlarmRecord, Notification, Transition
@@ -62,24 +62,29 @@ class Changeset:
     Attributes:
         cause: what made the source step.
         alarm: the standing alarm, or the one that this step raises.
+        held_back: whether the standing alarm's latest raise was waiting to be told before this step.
+        notifications: what to tell, each with the seconds for which it is held back.
     """
 
     cause: Cause
     alarm: AlarmRecord | None
+    held_back: bool = False
     transitions: list[Transition] = field(default_factory=list)
-    notifications: list[Notification] = field(default_factory=list)
+    notifications: list[tuple[Notification, float]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, cause: Cause, alarm: AlarmRecord | None, state: State, effects: Sequence[Effect]) -> Changeset:
-        """Collect the effects of a step that led to ``state``."""
-        changes = cls(cause, alarm)
+    def of(
+        cls, cause: Cause, alarm: AlarmRecord | None, before: State, after: State, effects: Sequence[Effect]
+    ) -> Changeset:
+        """Collect the effects of a step from one settled state to the next."""
+        changes = cls(cause, alarm, before.held_back)
         for effect in effects:
             if isinstance(effect, Move):
-                changes._move(effect, state.peak)
+                changes._move(effect, after.peak)
             else:
                 changes._notify(effect)
         if changes.standing_id is not None:
-            changes._alter(peak=state.peak)
+            changes._alter(peak=after.peak)
         return changes
 
     @property
@@ -88,18 +93,35 @@ class Changeset:
         return None if self.alarm is None or self.alarm.phase is Phase.NORMAL else self.alarm.id
 
     def write(self, connection: Connection, known: AlarmRecord | None, channels: Sequence[str], now: datetime) -> None:
-        """Write it all; ``known`` is the alarm as the database has it, messages are due ``now``."""
+        """Write it all; ``known`` is the alarm as the database has it, messages not held back are due ``now``."""
         if self.alarm is not None and self.alarm != known:
             values = self.alarm.model_dump()
             if known is not None and known.id == self.alarm.id:
                 connection.execute(update(tables.alarms).where(tables.alarms.c.id == known.id).values(values))
             else:
                 connection.execute(insert(tables.alarms).values(values))
+            if known is not None and self.held_back:
+                self._revise_held(connection, known.idempotency_key, self.alarm, now)
         if self.transitions:
             connection.execute(insert(tables.transitions), [t.model_dump() for t in self.transitions])
-        rows = [_delivery(notification, channel, now) for notification in self.notifications for channel in channels]
+        rows = [
+            _delivery(notification, channel, now + timedelta(seconds=delay))
+            for notification, delay in self.notifications
+            for channel in channels
+        ]
         if rows:
             connection.execute(insert(tables.deliveries), rows)
+
+    @staticmethod
+    def _revise_held(connection: Connection, key: str, alarm: AlarmRecord, now: datetime) -> None:
+        """Let the message of a raise that is held back show the alarm as it stands; withdraw one that is outdated."""
+        rows = tables.deliveries
+        held = and_(rows.c.key == key, rows.c.attempts == 0, rows.c.next_at > now)
+        if alarm.idempotency_key != key or alarm.acknowledged_at is not None:
+            connection.execute(delete(rows).where(held))
+        else:
+            message = Notification(key=key, event="raised", at=alarm.raised_at, alarm=alarm)
+            connection.execute(update(rows).where(held).values(notification=message.model_dump(mode="json")))
 
     def _move(self, move: Move, peak: float) -> None:
         key = str(uuid.uuid4())
@@ -144,7 +166,8 @@ class Changeset:
     def _notify(self, notify: Notify) -> None:
         alarm = self._standing_or_ended()
         key = alarm.idempotency_key if notify.event == "raised" else self.transitions[-1].key
-        self.notifications.append(Notification(key=key, event=notify.event, at=self.cause.at, alarm=alarm))
+        notification = Notification(key=key, event=notify.event, at=self.cause.at, alarm=alarm)
+        self.notifications.append((notification, notify.delay_seconds))
 
     def _new_alarm(self, key: str, peak: float) -> AlarmRecord:
         cause, observation, rule = self.cause, self.cause.observation, self.cause.rule

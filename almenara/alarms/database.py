@@ -18,7 +18,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from almenara.errors import ConfigurationError
 
-_BUSY_SECONDS = 30
+_PATIENCE_SECONDS = 5
+"""How long a database may keep a caller waiting; well below the API's default request timeout of 10 s."""
+_MIGRATION_SECONDS = 60
 _MIGRATION_LOCK = 0x616C6D65  # "alme": advisory lock of PostgreSQL
 _URLS = "Use sqlite:////var/lib/almenara/alarms.db or postgresql+psycopg2://user@host/database."
 
@@ -29,6 +31,10 @@ def open_database(url: str) -> Engine:
     Safe when several processes start at once. A transaction of the engine is deferred; one made with the execution
     option ``writes=True`` takes SQLite's write lock at its start, so that it cannot fail halfway for a stale snapshot.
 
+    Nothing waits for the database without end: a lock that is not given, a statement that does not finish, a server
+    that does not accept a connection or no longer takes what is sent fails after 5 s. An address of PostgreSQL may set
+    ``connect_timeout``, ``tcp_user_timeout`` and ``options`` itself.
+
     Raises:
         ConfigurationError: an address that is no file or PostgreSQL, a database that cannot be opened, or one that a
             newer release has migrated.
@@ -37,8 +43,11 @@ def open_database(url: str) -> Engine:
     try:
         if address.get_backend_name() == "sqlite":
             return _open_sqlite(address)
-        engine = create_engine(address, pool_pre_ping=True)
+        engine = create_engine(
+            address, pool_pre_ping=True, pool_timeout=_PATIENCE_SECONDS, connect_args=_postgresql_arguments(address)
+        )
         with engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_SECONDS}s'"))  # others migrate first
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             _migrate(connection)
     except (DBAPIError, sqlite3.Error, OSError) as error:
@@ -64,10 +73,20 @@ def _parse(url: str) -> URL:
     return address
 
 
+def _postgresql_arguments(address: URL) -> dict[str, Any]:
+    milliseconds = _PATIENCE_SECONDS * 1000
+    arguments = {
+        "connect_timeout": _PATIENCE_SECONDS,
+        "tcp_user_timeout": milliseconds,
+        "options": f"-c statement_timeout={milliseconds}",
+    }
+    return {name: value for name, value in arguments.items() if name not in address.query}
+
+
 def _open_sqlite(address: URL) -> Engine:
     path = Path(str(address.database)).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(address, connect_args={"timeout": _BUSY_SECONDS})
+    engine = create_engine(address, pool_timeout=_PATIENCE_SECONDS, connect_args={"timeout": _PATIENCE_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     # Switching to WAL needs the file for itself and does not wait for it, so processes take turns.

@@ -9,8 +9,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from almenara.alarms.channels import Channel
 from almenara.alarms.records import Delivery
 from almenara.alarms.store import AlarmStore
@@ -23,7 +21,8 @@ class Deliverer:
 
     A failed message is tried again after ``first_retry_seconds``, doubled each time up to ``longest_retry_seconds``,
     of which a random half is taken off so that many senders do not return in step. After ``max_attempts`` (by default
-    more than twelve hours) it is given up and kept: `AlarmStore.dead_deliveries`.
+    more than twelve hours) it is given up and kept: `AlarmStore.dead_deliveries`. So is a message that cannot be read;
+    no failure ends a channel's thread.
 
     Args:
         store: whose outbox to empty; several deliverers, in any processes, may share it.
@@ -85,8 +84,8 @@ class Deliverer:
         while not stop.is_set():
             try:
                 attempted = self._attempt(channel) is not None
-            except SQLAlchemyError:
-                _log.exception("The outbox of channel %s cannot be read; trying again.", channel.name)
+            except Exception:  # noqa: BLE001 - whatever fails, the channel's thread lives on
+                _log.exception("Delivering on channel %s failed; trying again.", channel.name)
                 attempted = False
             if not attempted:
                 stop.wait(self._poll_seconds)

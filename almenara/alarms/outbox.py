@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import ColumnElement, Engine, RowMapping, and_, or_, select, upd
 from almenara.alarms import tables
 from almenara.alarms.records import Delivery
 
+_log = logging.getLogger(__name__)
 _rows = tables.deliveries
 _MAX_ERROR = 500
 
@@ -20,6 +22,9 @@ class Outbox:
     A row is open until it is sent or given up. A channel gets the messages of one alarm in order: none is handed out
     while an earlier one of the same alarm is open. Who wants to send a row leases it; a lease that its holder did not
     end (it was killed) runs out, and the row is sent again under the same key.
+
+    A message of a newer release is told without the fields that this one does not know; one that cannot be read at all
+    is given up with the reason, and the next one is handed out.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -41,23 +46,23 @@ class Outbox:
             .exists()
         )
         due = (
-            select(_rows)
+            select(_rows.c.id)
             .where(_rows.c.channel == channel, _rows.c.next_at <= now, _free(now), ~blocked)
             .order_by(_rows.c.id)
             .limit(1)
         )
         while True:
             with self._engine.begin() as connection:
-                row = connection.execute(due).mappings().first()
-            if row is None:
+                row_id = connection.execute(due).scalar()
+            if row_id is None:
                 return None
-            lease = update(_rows).where(_rows.c.id == row["id"], _free(now))
+            lease = update(_rows).where(_rows.c.id == row_id, _free(now))
             with self._writer.begin() as connection:
                 leased = connection.execute(
                     lease.values(lease_owner=owner, leased_until=now + timedelta(seconds=seconds))
                 )
-            if leased.rowcount == 1:
-                return _delivery(row)
+            if leased.rowcount == 1 and (delivery := self._read(row_id, now)) is not None:
+                return delivery
 
     def sent(self, delivery: Delivery, now: datetime) -> None:
         """The message arrived, whoever holds the lease by now."""
@@ -84,6 +89,18 @@ class Outbox:
         """Messages that were given up, oldest first."""
         return self._list(_rows.c.dead_at.is_not(None))
 
+    def _read(self, row_id: int, now: datetime) -> Delivery | None:
+        """A leased row; None, and it is given up, if it cannot be read."""
+        try:
+            with self._engine.begin() as connection:
+                row = connection.execute(select(_rows).where(_rows.c.id == row_id)).mappings().one()
+            return _delivery(row)
+        except ValueError as error:  # no JSON, or no message
+            reason = f"The message cannot be read: {type(error).__name__}: {error}"
+            _log.error("Delivery %d given up. %s", row_id, reason)
+            self._update(and_(_rows.c.id == row_id, _OPEN), dead_at=now, error=reason[:_MAX_ERROR])
+            return None
+
     def _close(self, delivery: Delivery, **values: Any) -> None:
         self._update(and_(_rows.c.id == delivery.id, _OPEN), **values)
 
@@ -92,9 +109,16 @@ class Outbox:
             connection.execute(update(_rows).where(where).values(lease_owner=None, leased_until=None, **values))
 
     def _list(self, where: ColumnElement[bool]) -> list[Delivery]:
+        found = []
         with self._engine.begin() as connection:
-            rows = connection.execute(select(_rows).where(where).order_by(_rows.c.id)).mappings().all()
-        return [_delivery(row) for row in rows]
+            for row_id in connection.execute(select(_rows.c.id).where(where).order_by(_rows.c.id)).scalars().all():
+                try:
+                    found.append(
+                        _delivery(connection.execute(select(_rows).where(_rows.c.id == row_id)).mappings().one())
+                    )
+                except ValueError as error:
+                    _log.warning("Delivery %d cannot be read: %s: %s", row_id, type(error).__name__, error)
+        return found
 
 
 _OPEN = and_(_rows.c.sent_at.is_(None), _rows.c.dead_at.is_(None))
@@ -105,4 +129,4 @@ def _free(now: datetime) -> ColumnElement[bool]:
 
 
 def _delivery(row: RowMapping) -> Delivery:
-    return Delivery.model_validate({name: row[name] for name in Delivery.model_fields})
+    return Delivery.model_validate({name: row[name] for name in Delivery.model_fields}, extra="ignore")

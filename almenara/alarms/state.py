@@ -9,7 +9,8 @@ cleared for want of pictures. The off-delay starts again after it. The on-delay 
 was lost for longer than the on-delay itself.
 
 The cooldown holds a message back, it never swallows one. Within ``cooldown_seconds`` of the last told raise of a
-source a new raise is recorded at once and told when the cooldown ends, unless somebody acknowledges it first. An
+source a new raise is recorded at once with a message that is due when the cooldown ends, whether or not anything is
+observed until then. Acknowledged first, it is not told; raised again first, the newer raise is told in its place. An
 alarm that returns to normal unacknowledged and comes again is the same alarm: it is raised again under its own id.
 """
 
@@ -107,8 +108,8 @@ class State:
         since: when the delay in progress began (on-delay while no alarm is active, off-delay while one is).
         blind_since: when sight was lost; None while the source is scored.
         peak: highest anomaly of the episode.
-        told: whether the standing alarm's latest raise was told.
-        told_at: when a raise of this source was last told; the cooldown counts from it.
+        told: whether the raise of ``told_at`` was told; while it is not, it is held back or was acknowledged first.
+        told_at: when the latest raise was told or is to be told; the cooldown counts from one that was told.
     """
 
     phase: Phase = Phase.NORMAL
@@ -123,6 +124,11 @@ class State:
         """The phase that people are shown."""
         return self.phase if self.blind_since is None else Phase.UNKNOWN
 
+    @property
+    def held_back(self) -> bool:
+        """Whether the latest raise waits to be told."""
+        return self.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED) and not self.told
+
 
 @dataclass(frozen=True)
 class Move:
@@ -135,9 +141,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Notify:
-    """Effect: tell every channel, about the latest raise or about the return of the standing alarm."""
+    """Effect: tell every channel, about the latest raise or about the return of the standing alarm.
+
+    Attributes:
+        event: what to tell.
+        delay_seconds: how long the cooldown holds it back; until then an acknowledgement or a newer raise withdraws it.
+    """
 
     event: Literal["raised", "returned"]
+    delay_seconds: float = 0.0
 
 
 Effect = Move | Notify
@@ -157,6 +169,7 @@ def step(state: State, event: Event, now: float, rule: Rule) -> tuple[State, tup
     Returns:
         The next state and, in order, what has to be done about it.
     """
+    state = settle(state, now)
     if isinstance(event, Acknowledgement):
         return _acknowledge(state)
     effects: list[Effect] = []
@@ -170,22 +183,26 @@ def step(state: State, event: Event, now: float, rule: Rule) -> tuple[State, tup
             effects.append(Move(Change.REGAINED, Phase.UNKNOWN, state.phase))
         state, judged = _judge(state, event.anomaly, now, rule)
         effects += judged
-    if _may_tell(state, now, rule):
-        effects.append(Notify("raised"))
-        state = replace(state, told=True, told_at=now)
     return state, tuple(effects)
+
+
+def settle(state: State, now: float) -> State:
+    """The state with a raise that was held back counted as told once it is due: its message was written with it."""
+    due = state.held_back and state.told_at is not None and _elapsed(state.told_at, now, 0.0)
+    return replace(state, told=True) if due else state
 
 
 def resume(state: State, now: float) -> State:
     """The state as a process takes it over from another: delays in progress start again, all else stands.
 
-    No time lies in the future afterwards, whatever the wall clock did between the two processes.
+    No time lies in the future afterwards, whatever the wall clock did between the two processes, but that of a raise
+    which is held back: its message has this time too.
     """
     return replace(
         state,
         since=None if state.since is None else now,
         blind_since=None if state.blind_since is None else min(state.blind_since, now),
-        told_at=None if state.told_at is None else min(state.told_at, now),
+        told_at=min(state.told_at, now) if state.told and state.told_at is not None else state.told_at,
     )
 
 
@@ -232,8 +249,9 @@ def _judge(state: State, anomaly: float, now: float, rule: Rule) -> tuple[State,
     if _elapsed(since, now, rule.on_delay_seconds):
         again = state.phase is Phase.RETURNED_UNACKNOWLEDGED
         change = Change.RAISED_AGAIN if again else Change.RAISED
-        raised = replace(state, phase=Phase.UNACKNOWLEDGED, since=None, told=False)
-        return raised, [Move(change, state.phase, raised.phase)]
+        delay = _hold_back(state, now, rule)
+        raised = replace(state, phase=Phase.UNACKNOWLEDGED, since=None, told=delay == 0, told_at=now + delay)
+        return raised, [Move(change, state.phase, raised.phase), Notify("raised", delay)]
     if fresh:
         return replace(state, phase=Phase.PENDING), [Move(Change.PENDING, Phase.NORMAL, Phase.PENDING)]
     return state, []
@@ -255,9 +273,12 @@ def _judge_active(state: State, *, above: bool, below: bool, now: float, rule: R
     return replace(state, phase=phase, since=None), effects
 
 
-def _may_tell(state: State, now: float, rule: Rule) -> bool:
-    waiting = state.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED) and not state.told
-    return waiting and (state.told_at is None or _elapsed(state.told_at, now, rule.cooldown_seconds))
+def _hold_back(state: State, now: float, rule: Rule) -> float:
+    """How long a raise has to wait until it is told, in seconds; a new one takes the place of one that waits."""
+    if state.told_at is None:
+        return 0.0
+    due = state.told_at + (rule.cooldown_seconds if state.told else 0.0)
+    return 0.0 if _elapsed(due, now, 0.0) else min(due - now, rule.cooldown_seconds)
 
 
 def _elapsed(since: float, now: float, seconds: float) -> bool:

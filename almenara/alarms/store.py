@@ -16,7 +16,7 @@ from almenara.alarms.changeset import Cause, Changeset, Evidence
 from almenara.alarms.database import open_database
 from almenara.alarms.outbox import Outbox
 from almenara.alarms.records import AlarmRecord, Delivery, Transition
-from almenara.alarms.state import Acknowledgement, Move, Phase, Reading, Rule, State, resume, step
+from almenara.alarms.state import Acknowledgement, Move, Phase, Reading, Rule, State, resume, settle, step
 from almenara.contracts import Observation
 from almenara.errors import InputError
 
@@ -37,6 +37,7 @@ class AlarmStore:
         url: ``sqlite:///path`` or ``postgresql+psycopg2://…``; the database is created and migrated.
         channels: names of the channels that every message goes to.
         wall_clock: gives the present as an aware datetime.
+        monotonic: the clock that callers read; needed by those who report what was observed some time ago.
 
     Raises:
         ConfigurationError: the database cannot be opened.
@@ -48,11 +49,13 @@ class AlarmStore:
         channels: Sequence[str] = ("log",),
         *,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._engine = open_database(url)
         self._writer = self._engine.execution_options(writes=True)
         self._channels = tuple(dict.fromkeys(channels))
         self._wall_clock = wall_clock
+        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._clock: _Clock | None = None
         self._met: set[str] = set()
@@ -81,7 +84,8 @@ class AlarmStore:
         Args:
             observation: what was scored, or that nothing could be.
             rule: the source's rule.
-            now: seconds on a monotonic clock (``time.monotonic()``), the same one for every call of this store.
+            now: when it was observed, seconds on a monotonic clock (``time.monotonic()``), the same one for every call
+                of this store.
             evidence: saves the evidence and returns its paths. Called at most once, only when this observation raises
                 an alarm, before the transaction. If it fails the alarm goes out with a note instead.
 
@@ -93,17 +97,19 @@ class AlarmStore:
                 and the next one steps from where the source stood.
         """
         clock = self._clock_at(now)
+        age = 0.0 if self._monotonic is None else max(0.0, self._monotonic() - now)
         saved: Evidence | None = None
         while True:
             before = self._load(observation.source, clock)
             state = before.state if self._has_met(observation.source) else resume(before.state, now)
+            state = settle(state, now)
             after, effects = step(state, Reading(observation.anomaly), now, rule)
             if saved is None and any(isinstance(effect, Move) and effect.change.raises for effect in effects):
                 saved = Evidence.save(evidence)
             at = _utc(observation.observed_at)
             cause = Cause(observation.source, at, observation, rule, saved or Evidence())
-            changes = Changeset.of(cause, before.alarm, after, effects)
-            if (after == before.state and not effects) or self._commit(before, after, changes, clock):
+            changes = Changeset.of(cause, before.alarm, state, after, effects)
+            if (after == before.state and not effects) or self._commit(before, after, changes, clock, age):
                 self._meet(observation.source)
                 return tuple(changes.transitions)
 
@@ -121,10 +127,11 @@ class AlarmStore:
             before = self._load(alarm.source, clock)
             if before.alarm is None or before.alarm.id != alarm_id:
                 return self.alarm(alarm_id)  # it has ended, which takes an acknowledgement
-            after, effects = step(before.state, Acknowledgement(), 0.0, Rule())
+            state = settle(before.state, 0.0)
+            after, effects = step(state, Acknowledgement(), 0.0, Rule())
             cause = Cause(alarm.source, clock.moment, user=user.strip(), comment=comment)
-            changes = Changeset.of(cause, before.alarm, after, effects)
-            if not effects or self._commit(before, after, changes, clock):
+            changes = Changeset.of(cause, before.alarm, state, after, effects)
+            if not effects or self._commit(before, after, changes, clock, 0.0):
                 return self.alarm(alarm_id)
 
     def phase(self, source: str) -> Phase:
@@ -163,17 +170,17 @@ class AlarmStore:
         return [_transition(row) for row in reversed(rows)]
 
     def pending_deliveries(self) -> list[Delivery]:
-        """Messages that are still to be sent, oldest first."""
+        """Messages that are still to be sent, oldest first; those that the cooldown holds back are among them."""
         return self.outbox.pending()
 
     def dead_deliveries(self) -> list[Delivery]:
-        """Messages that were given up, oldest first."""
+        """Messages that were given up, oldest first; one that cannot be read any more is only logged."""
         return self.outbox.dead()
 
     def _clock_at(self, now: float) -> _Clock:
         with self._lock:
             if self._clock is None:
-                self._clock = _Clock(now, self._wall_clock())
+                self._clock = _Clock(now if self._monotonic is None else self._monotonic(), self._wall_clock())
             return self._clock
 
     def _has_met(self, source: str) -> bool:
@@ -201,8 +208,11 @@ class AlarmStore:
         )
         return _Loaded(state, row["version"], alarm)
 
-    def _commit(self, before: _Loaded, state: State, changes: Changeset, clock: _Clock) -> bool:
-        """Write everything in one transaction; False, and nothing is written, if somebody else was faster."""
+    def _commit(self, before: _Loaded, state: State, changes: Changeset, clock: _Clock, age: float) -> bool:
+        """Write everything in one transaction; False, and nothing is written, if somebody else was faster.
+
+        Messages are timed from ``age`` seconds ago, when the cause happened.
+        """
         values = {
             "phase": state.phase,
             "since": clock.to_moment(state.since),
@@ -215,7 +225,8 @@ class AlarmStore:
         with self._writer.connect() as connection:
             if not _swap(connection, changes.cause.source, before.version, values):
                 return False
-            changes.write(connection, before.alarm, self._channels, self._wall_clock())
+            moment = self._wall_clock() - timedelta(seconds=age)
+            changes.write(connection, before.alarm, self._channels, moment)
             connection.commit()
         return True
 

@@ -70,26 +70,26 @@ def recording(
     unit: Annotated[str | None, typer.Option(help="Unit of the samples, such as g.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge vibration recordings (.mat, .npz, .npy, .csv, .wav).
+    """Judge vibration recordings (.mat, .npz, .npy, .csv, .wav); of a recording in two dimensions each snapshot.
 
     Example: `almenara predict recording pump.wav --shaft-rpm 1797 --bearing 6205-2RS`
     """
     from almenara.servable import VibrationModel
-    from almenara.vibration.recordings import read_signal
+    from almenara.vibration.signals import agreed_rate, read_signal
 
     package, ref = _champion("vibration", model)
     judge = VibrationModel(package, ref)
     results = {}
     for file in files:
-        signal, rate = read_signal(file, channel=channel)
-        stated = sampling_rate_hz or rate
-        if stated is None:
-            raise InputError(
-                "sampling-rate-missing", f"{file} does not say its sampling rate.", "Give --sampling-rate-hz."
-            )
-        verdict = judge.predict(signal.reshape(-1), stated, shaft_rpm=shaft_rpm, bearing=bearing, unit=unit)
-        results[str(file)] = verdict.model_dump(mode="json")
-        stdout.print(f"{file}: [bold]{verdict.label}[/] over {verdict.windows} windows. {verdict.reason}")
+        signal, found = read_signal(file, channel=channel)
+        rate = agreed_rate(sampling_rate_hz, found, str(file))
+        snapshots = {str(file): signal}
+        if signal.ndim == 2:
+            snapshots = {f"{file}#{index}": row for index, row in enumerate(signal)}
+        for name, samples in snapshots.items():
+            verdict = judge.predict(samples, rate, shaft_rpm=shaft_rpm, bearing=bearing, unit=unit)
+            results[name] = verdict.model_dump(mode="json")
+            stdout.print(f"{name}: [bold]{verdict.label}[/] over {verdict.windows} windows. {verdict.reason}")
     if as_json:
         print_json({"model": ref.model_dump(), "verdicts": results})
 

@@ -86,8 +86,8 @@ class BearingFeatures:
             "Upgrade almenara, or train the model again with this version.",
         )
 
-    def to_input(self) -> BearingFeaturesInput:
-        """What the card says of the graph's input."""
+    def to_input(self, unit: str | None = None) -> BearingFeaturesInput:
+        """What the card says of the graph's input; the unit is that of the samples, where levels were learned."""
         return BearingFeaturesInput(
             preprocessing=VERSION,
             sampling_rate_hz=self.sampling_rate_hz,
@@ -97,6 +97,7 @@ class BearingFeatures:
             needs_rpm=self.needs_rpm,
             feature_names=self.names,
             schema_hash=self.schema_hash,
+            unit=unit,
         )
 
     @property

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from almenara.errors import InputError
 from almenara.vibration.bearings import Bearing, bearing
-from almenara.vibration.signals import parse_signal, read_signal
+from almenara.vibration.signals import agreed_rate, parse_signal, read_signal
 from almenara.vibration.windowing import check_rate, windows
 
 __all__ = ["COLUMNS", "MANIFEST", "Recording", "fingerprint", "load_folder", "parse_signal", "read_signal", "windows"]
@@ -137,7 +137,8 @@ def _recording(row: dict[str, str], where: str, folder: Path) -> Recording:
         raise InputError("recording-missing", f"{where}: there is no file {path}.")
     try:
         signal, own_rate = read_signal(path, row["channel"].strip() or None)
-        rate = _sampling_rate(_number(row, "sampling_rate_hz", where), own_rate)
+        rate = agreed_rate(_number(row, "sampling_rate_hz", where), own_rate, where)
+        check_rate(rate)
         geometry = bearing(row["bearing"]) if row["bearing"].strip() else None
     except InputError as error:
         fact = error.fact if error.fact.startswith(where) else f"{where}: {error.fact}"
@@ -156,18 +157,6 @@ def _recording(row: dict[str, str], where: str, folder: Path) -> Recording:
         load=row["load"].strip(),
         file=row["file"].strip(),
     )
-
-
-def _sampling_rate(declared: float | None, own: float | None) -> float:
-    rate = own if declared is None else declared
-    check_rate(rate)
-    if rate is None or (own is not None and not math.isclose(rate, own, rel_tol=1e-3)):
-        raise InputError(
-            "sampling-rate-conflict",
-            f"the manifest says {declared:g} Hz and the file {own:g} Hz.",
-            "Correct the manifest: a wrong rate makes every frequency wrong.",
-        )
-    return rate
 
 
 def _number(row: dict[str, str], column: str, where: str) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ MEDIA_TYPES = ("application/octet-stream", "application/x-npy", "audio/wav", "te
 SUFFIXES = (".mat", ".npz", ".npy", ".csv", ".wav")
 
 _MAX_FILE_SAMPLES = 500_000_000
+_MAX_HEADING = 1 << 16
+_SAME_RATE = 1e-3
 _SAME_TYPE = {
     "application/npy": "application/x-npy",
     "application/x-numpy": "application/x-npy",
@@ -109,6 +113,33 @@ def parse_signal(body: bytes, media_type: str, max_samples: int) -> tuple[Signal
     return signal, rate
 
 
+def agreed_rate(stated: float | None, found: float | None, where: str) -> float:
+    """The sampling rate of a signal: what was stated beside it and what its file says must be the same.
+
+    Args:
+        stated: in a manifest, a request or an option, Hz.
+        found: in the file, Hz.
+        where: what the signal is called in error messages.
+
+    Raises:
+        InputError: `sampling-rate-missing`, neither says it; `sampling-rate-conflict`, they differ by more than 0.1 %.
+    """
+    if stated is not None and found is not None and not math.isclose(stated, found, rel_tol=_SAME_RATE):
+        raise InputError(
+            "sampling-rate-conflict",
+            f"{where}: sampling_rate_hz is stated as {stated:g} Hz and the file says {found:g} Hz.",
+            "Leave the statement out or correct it: a wrong rate makes every frequency wrong.",
+        )
+    rate = found if stated is None else stated
+    if rate is None:
+        raise InputError(
+            "sampling-rate-missing",
+            f"{where}: nothing says at which rate the signal was sampled.",
+            "State sampling_rate_hz in Hz (on the command line --sampling-rate-hz); it is never assumed.",
+        )
+    return rate
+
+
 def _parse_float32(body: bytes, max_samples: int) -> Signal:
     if len(body) % 4:
         raise InputError(
@@ -126,43 +157,69 @@ def _parse_npy(body: bytes, max_samples: int) -> Signal:
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = reader(stream)
-    except (ValueError, SyntaxError, TypeError, EOFError) as error:
+    except Exception as error:  # NumPy's header parser lets many kinds through
         raise InputError("recording-type", f"This is no .npy array: {error}.", "Write it with numpy.save.") from error
     if dtype.kind not in "fiu":
         raise InputError("recording-type", f"The array holds {dtype}, not real numbers.", "Save it as float32.")
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise InputError("recording-shape", f"The array claims the shape {shape}.", "Write it with numpy.save.")
     count = math.prod(shape)
     _check_count(count, max_samples)
     left = len(body) - stream.tell()
     if left < count * dtype.itemsize:
         raise InputError("recording-truncated", f"The array ends after {left // dtype.itemsize} of {count} samples.")
+    if left > count * dtype.itemsize:
+        raise InputError(
+            "recording-shape",
+            f"The header claims {count} samples of {dtype.itemsize} bytes, and {left} bytes follow it.",
+            "Write one array a file, with numpy.save.",
+        )
     flat = np.frombuffer(body, dtype=dtype, count=count, offset=stream.tell())
     return _numeric(flat.reshape(shape, order="F" if fortran else "C"), "The array")
 
 
 def _parse_csv(body: bytes, max_samples: int, channel: str | None) -> Signal:
-    """One number a line, or a column of several; a first line that is no number holds the column names."""
+    """One number a line, or a column of several; a first line that is no number holds the column names.
+
+    The lines are counted first and then converted one by one: the text is never in memory as lines or cells.
+    """
     try:
-        text = body.decode("utf-8-sig")
+        count = sum(1 for _ in _lines(body))
     except UnicodeDecodeError as error:
-        raise InputError("recording-type", f"The text is not UTF-8 at byte {error.start}.") from error
-    rows = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not rows:
+        byte = error.object[error.start]
+        raise InputError("recording-type", f"The text is not UTF-8: the byte {byte:#04x} has no place.") from error
+    if count == 0:
         raise InputError("recording-empty", "The text holds no line.")
-    separator = ";" if ";" in rows[0][1] else ","
-    cells = [cell.strip().strip('"') for cell in rows[0][1].split(separator)]
+    number, first = next(_lines(body))
+    if len(first) > _MAX_HEADING:
+        raise InputError(
+            "recording-type", f"Line {number} has {len(first)} characters.", "Send one sample a line, in few columns."
+        )
+    separator = ";" if ";" in first else ","
+    cells = [cell.strip().strip('"') for cell in first.split(separator)]
     header = any(_float(cell) is None for cell in cells)
     column = _csv_column(cells if header else [str(index) for index in range(len(cells))], channel)
-    if header:
-        del rows[0]
-    _check_count(len(rows), max_samples)
-    values = np.empty(len(rows), dtype=np.float32)
-    for index, (number, line) in enumerate(rows):
-        parts = line.split(separator)
-        value = _float(parts[column]) if column < len(parts) else None
-        if value is None:
-            raise InputError("recording-value", f"Line {number} has no number in column {column}: {line:.60}")
-        values[index] = value
-    return values
+    count -= header
+    _check_count(count, max_samples)
+    rows = islice(_lines(body), int(header), None)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused as not finite
+        return np.fromiter(
+            (_csv_value(number, line, separator, column) for number, line in rows), dtype=np.float32, count=count
+        )
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers from 1."""
+    text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig")
+    return ((number, line) for number, line in enumerate(text, start=1) if not line.isspace())
+
+
+def _csv_value(number: int, line: str, separator: str, column: int) -> float:
+    parts = line.split(separator, column + 1)
+    value = _float(parts[column]) if column < len(parts) else None
+    if value is None:
+        raise InputError("recording-value", f"Line {number} has no number in column {column}: {line.rstrip():.60}")
+    return value
 
 
 def _csv_column(names: list[str], channel: str | None) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from almenara import calibration
 from almenara.contracts import Candidate, Card, Progress
 from almenara.errors import InputError
+from almenara.reporting import libraries, stage
 from almenara.vibration import models, novelty, plots
 from almenara.vibration.evaluate import (
     ABSTAIN_BELOW,
@@ -25,6 +24,7 @@ from almenara.vibration.evaluate import (
 )
 from almenara.vibration.recordings import Recording, fingerprint
 from almenara.vibration.table import FIRST, LAST, Table, extractor_for, single_records, tabulate
+from almenara.vibration.units import canonical
 
 _PROBES = 128
 _LEAST_PROBES = 64
@@ -62,10 +62,8 @@ def train_classifier(
     extractor = extractor_for(recordings, window_seconds)
     table = tabulate(recordings, extractor, progress=progress)
     reports = _judge(recordings, table, method, window_seconds, seed, progress)
-    told = progress or _silent
-    told(f"fitting {method}", 0, 1)
-    model = models.build(method, seed).fit(table.features, table.labels)
-    told(f"fitting {method}", 1, 1)
+    with stage(progress, f"fitting {method}"):
+        model = models.build(method, seed).fit(table.features, table.labels)
     probes = _probes(table.features, seed)
     metrics = {title: report.metrics() for title, report in reports.items()}
     card = Card(
@@ -78,7 +76,7 @@ def train_classifier(
         abstain_below=ABSTAIN_BELOW,
         training_data=_provenance(recordings, table) | _notes(reports),
         metrics=metrics,
-        libraries=_libraries(),
+        libraries=libraries(_LIBRARIES),
         created_at=datetime.now(UTC),
     )
     return Candidate(
@@ -105,6 +103,8 @@ def train_novelty(
 ) -> Candidate:
     """Commission an asset's baseline from healthy recordings: fit on a part, set the threshold on the rest.
 
+    Levels are learned in the unit of the recordings, which the card keeps.
+
     Whole groups (records, or the snapshots of one) go to one part or the other. A single record is split by time
     with a gap, and then nothing can be promised.
 
@@ -119,39 +119,34 @@ def train_novelty(
         progress: told of every recording.
 
     Raises:
-        InputError: a recording that is not healthy, too little to fit on, or `strict` and too few groups.
+        InputError: a recording that is not healthy, `unit-mixed`, too little to fit on, or `strict` and too few groups.
     """
     _check_healthy(recordings)
+    unit = _common_unit(recordings)
     extractor = extractor_for(recordings, window_seconds, level=True)
     split = single_records(recordings) if recordings and recordings[0].signal.ndim == 1 else frozenset()
     table = tabulate(recordings, extractor, time_split=split, progress=progress)
     fitted, held_out = _calibration_split(table, false_alarm_rate, seed)
-    told = progress or _silent
-    told(f"fitting the baseline of {asset}", 0, 1)
-    baseline = novelty.fit(table.features[fitted])
-    scores = baseline.score(table.features[held_out])
-    threshold = calibration.conformal_threshold(
-        scores, [str(group) for group in table.groups[held_out]], false_alarm_rate, strict=strict, seed=seed
-    )
-    told(f"fitting the baseline of {asset}", 1, 1)
+    with stage(progress, f"fitting the baseline of {asset}"):
+        baseline = novelty.fit(table.features[fitted])
+        scores = baseline.score(table.features[held_out])
+        threshold = calibration.conformal_threshold(
+            scores, [str(group) for group in table.groups[held_out]], false_alarm_rate, strict=strict, seed=seed
+        )
     probes = _probes(table.features, seed)
-    metrics = {"held-out healthy": {"windows": float(scores.size), "median_score": float(np.median(scores))}}
-    realised = _realised_false_alarms(table, false_alarm_rate, seed)
-    if realised is not None:
-        metrics["group cross-validation"] = {"false_alarm_rate": realised, "promised": false_alarm_rate}
     card = Card(
         name=name,
         task="vibration",
         role="novelty",
         method="mahalanobis",
         asset=asset,
-        input=extractor.to_input(),
+        input=extractor.to_input(unit),
         labels=("normal", "anomaly"),
         threshold=threshold,
         calibration_scores=tuple(float(score) for score in np.sort(scores)),
         training_data=_provenance(recordings, table),
-        metrics=metrics,
-        libraries=_libraries(),
+        metrics=_baseline_metrics(table, scores, false_alarm_rate, seed),
+        libraries=libraries(_LIBRARIES),
         created_at=datetime.now(UTC),
     )
     return Candidate(
@@ -199,6 +194,16 @@ def _calibration_split(table: Table, false_alarm_rate: float, seed: int) -> tupl
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def _baseline_metrics(
+    table: Table, scores: NDArray[np.float64], false_alarm_rate: float, seed: int
+) -> dict[str, dict[str, float]]:
+    metrics = {"held-out healthy": {"windows": float(scores.size), "median_score": float(np.median(scores))}}
+    realised = _realised_false_alarms(table, false_alarm_rate, seed)
+    if realised is not None:
+        metrics["group cross-validation"] = {"false_alarm_rate": realised, "promised": false_alarm_rate}
+    return metrics
+
+
 def _realised_false_alarms(table: Table, false_alarm_rate: float, seed: int) -> float | None:
     """Share of healthy windows above the threshold, of groups that neither fit nor threshold saw, over ten draws."""
     groups = np.unique(table.groups)
@@ -239,6 +244,21 @@ def _check_healthy(recordings: Sequence[Recording]) -> None:
         )
 
 
+def _common_unit(recordings: Sequence[Recording]) -> str | None:
+    """The unit of all recordings, None when none of them says it."""
+    records: dict[str | None, list[str]] = {}
+    for item in recordings:
+        records.setdefault(canonical(item.unit) if item.unit else None, []).append(item.record)
+    if len(records) > 1:
+        found = "; ".join(f"{', '.join(names[:5])} in {unit or 'no stated unit'}" for unit, names in records.items())
+        raise InputError(
+            "unit-mixed",
+            f"The records are in {len(records)} units: {found}.",
+            "A baseline learns levels: bring all records of the asset to one unit and state it in the manifest.",
+        )
+    return next(iter(records), None)
+
+
 def _provenance(recordings: Sequence[Recording], table: Table) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint(recordings),
@@ -273,11 +293,3 @@ def _classifier_figures(
             window, faulty.sampling_rate_hz, faulty.shaft_rpm, faulty.bearing
         )
     return figures
-
-
-def _libraries() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""

@@ -20,6 +20,7 @@ from almenara.contracts import (
 from almenara.errors import InputError
 from almenara.vibration.bearings import Bearing
 from almenara.vibration.features import BearingFeatures, peaks
+from almenara.vibration.units import factor
 from almenara.vibration.windowing import check_windows, windows
 
 UNKNOWN = "unknown"
@@ -39,7 +40,8 @@ class Prepared:
     Attributes:
         features: float32 (windows, features), the graph's input.
         quality: flags: `low_resolution` (shorter than the model's window), `narrow_band` (sampled below the canonical
-            rate), `clipped`, `no_rpm` (no evidence could be looked for).
+            rate), `clipped`, `no_rpm` (no evidence could be looked for), `unit_assumed` (the model reads levels, and
+            the unit of the signal or of the model is not known).
         peaks: evidence, averaged over the windows.
         rms: root mean square about the mean, in the unit of the signal.
         windows: how many.
@@ -58,8 +60,9 @@ def prepare(
     shaft_rpm: float | None,
     bearing: Bearing | None,
     spec: BearingFeaturesInput,
+    unit: str | None = None,
 ) -> Prepared:
-    """Cut a signal into the model's windows and describe them.
+    """Cut a signal into the model's windows and describe them; levels are brought to the model's unit.
 
     Args:
         signal: shape (samples,), any real dtype.
@@ -67,9 +70,11 @@ def prepare(
         shaft_rpm: revolutions a minute; needed when the card says so.
         bearing: needed when the card says so.
         spec: the card's input.
+        unit: of the samples, when known.
 
     Raises:
-        InputError: the signal cannot be judged; see `windowing.check_windows` and `BearingFeatures.describe`.
+        InputError: the signal cannot be judged; see `windowing.check_windows`, `BearingFeatures.describe` and
+            `units.factor`.
     """
     samples = np.asarray(signal)
     if samples.ndim != 1 or samples.dtype.kind not in "fiu":
@@ -79,15 +84,18 @@ def prepare(
             "Give one dimension of real numbers.",
         )
     extractor = BearingFeatures.from_input(spec)
+    gain = _gain(unit, spec)
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
         batch = windows(samples, sampling_rate_hz, spec.window_seconds, spec.hop_seconds)
     clipped = check_windows(batch, sampling_rate_hz)
-    described = extractor.describe(batch, sampling_rate_hz, shaft_rpm, bearing)
+    scaled = batch if gain is None or gain == 1 else batch * np.float32(gain)
+    described = extractor.describe(scaled, sampling_rate_hz, shaft_rpm, bearing)
     quality = [
         *(["low_resolution"] if samples.size / sampling_rate_hz < spec.window_seconds * (1 - 1e-6) else []),
         *(["narrow_band"] if sampling_rate_hz < spec.sampling_rate_hz * (1 - 1e-3) else []),
         *clipped,
         *(["no_rpm"] if shaft_rpm is None or bearing is None else []),
+        *(["unit_assumed"] if gain is None else []),
     ]
     return Prepared(
         features=described.features,
@@ -112,7 +120,7 @@ def pool(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(pooled / pooled.sum())
 
 
-def novelty(scores: NDArray[Any], card: Card, model: ModelRef) -> Novelty:
+def novelty(scores: NDArray[Any], card: Card, model: ModelRef, quality: tuple[str, ...] = ()) -> Novelty:
     """What a baseline says of a signal: its median window against the threshold.
 
     The threshold promises a rate for single windows; half of a signal's windows must exceed it, so that one knock
@@ -122,6 +130,7 @@ def novelty(scores: NDArray[Any], card: Card, model: ModelRef) -> Novelty:
         scores: shape (windows,).
         card: of the novelty model, with its threshold and calibration scores.
         model: which registered version.
+        quality: flags of the signal.
     """
     threshold = card.threshold
     if threshold is None:
@@ -134,6 +143,7 @@ def novelty(scores: NDArray[Any], card: Card, model: ModelRef) -> Novelty:
         anomaly=float(calibration.anomaly_scale(score, card)),
         p_value=calibration.p_value(score, card),
         threshold=threshold.value,
+        quality=quality,
     )
 
 
@@ -169,12 +179,21 @@ def verdict(
         abstained=bool(abstained),
         novelty=novelty,
         evidence=prepared.peaks,
-        quality=prepared.quality,
+        quality=tuple(dict.fromkeys((*prepared.quality, *(novelty.quality if novelty else ())))),
         windows=prepared.windows,
         rms=prepared.rms,
         unit=unit,
         reason=_reason(card.labels[best], float(pooled[best]), bool(abstained), prepared, novelty),
     )
+
+
+def _gain(unit: str | None, spec: BearingFeaturesInput) -> float | None:
+    """Factor to the unit that the model's levels were learned in; None when it reads levels and a unit is unknown."""
+    if "level" not in spec.groups:
+        return 1.0
+    if unit is None or not unit.strip() or spec.unit is None:
+        return None
+    return factor(unit, spec.unit)
 
 
 def _reason(label: str, probability: float, abstained: bool, prepared: Prepared, novelty: Novelty | None) -> str:

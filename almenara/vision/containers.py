@@ -17,6 +17,9 @@ _JPEG_SIGNATURE = b"\xff\xd8"
 _JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
+"""No marker, TEM and RST: no length follows them. A decoder steps over them outside a scan, so a walk that took them
+for segments could be led past the picture that is decoded."""
 _ACCEPTED = "Send a JPEG, PNG or WebP picture."
 _SEND_AGAIN = "Send the whole file again."
 
@@ -59,8 +62,10 @@ def _inspect_jpeg(body: bytes, name: str) -> Header:
     header: Header | None = None
     position = 2
     while position + 2 <= len(body):
-        if body[position] != 0xFF:
-            raise InputError("image-corrupt", f"{name} has no JPEG marker at byte {position}.", _SEND_AGAIN)
+        if body[position] != 0xFF or body[position + 1] in _JPEG_BARE:
+            raise InputError(
+                "image-corrupt", f"{name} has no JPEG marker that belongs there at byte {position}.", _SEND_AGAIN
+            )
         marker = body[position + 1]
         if marker == 0xFF:
             position += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -70,24 +70,13 @@ def evaluate(
         InputError: no defects, too few groups, an unknown method or backbone.
     """
     check_method(method)
-    anomalous = np.array([not sample.normal for sample in samples], dtype=bool)
-    if not anomalous.any():
+    if all(sample.normal for sample in samples):
         raise InputError("dataset-no-defects", "There is no picture of a defect.", "Add a folder with defects.")
     plans = [folds(samples, seed) for seed in seeds]
     pictures = read_all(samples, ImageInput(height=size, width=size), progress)
     extractor = Extractor(backbone, size)
     features = extract(extractor, pictures, progress)
-    masks = _masks(samples, size // 2)
-    rounds = []
-    done, total = 0, sum(len(plan) for plan in plans)
-    for seed, plan in zip(seeds, plans, strict=True):
-        outcomes = []
-        for split in plan:
-            outcomes.append(_judge(samples, features, split, false_alarm_rate, size, seed))
-            done += 1
-            if progress is not None:
-                progress("cross-validating", done, total)
-        rounds.append(_pool(outcomes, samples, anomalous, masks, size // 2))
+    rounds = _cross_validate(samples, features, dict(zip(seeds, plans, strict=True)), false_alarm_rate, size, progress)
     located = [found for found in rounds if found.pixel_auroc is not None]
     return VisionReport(
         method=method,
@@ -129,6 +118,29 @@ class _Round:
     false_alarms: float
 
 
+def _cross_validate(
+    samples: Sequence[Sample],
+    features: NDArray[np.float32],
+    plans: Mapping[int, Sequence[Split]],
+    rate: float,
+    size: int,
+    progress: Progress | None,
+) -> list[_Round]:
+    """Pooled figures of every seed's folds."""
+    masks = _masks(samples, size // 2)
+    rounds = []
+    done, total = 0, sum(len(plan) for plan in plans.values())
+    for seed, plan in plans.items():
+        outcomes = []
+        for split in plan:
+            outcomes.append(_judge(samples, features, split, rate, size, seed))
+            done += 1
+            if progress is not None:
+                progress("cross-validating", done, total)
+        rounds.append(_pool(outcomes, samples, masks, size // 2))
+    return rounds
+
+
 def _judge(
     samples: Sequence[Sample], features: NDArray[np.float32], split: Split, rate: float, size: int, seed: int
 ) -> _Outcome:
@@ -145,17 +157,16 @@ def _judge(
 def _pool(
     outcomes: Sequence[_Outcome],
     samples: Sequence[Sample],
-    anomalous: NDArray[np.bool_],
     masks: dict[int, NDArray[np.bool_]],
     side: int,
 ) -> _Round:
     tested = np.concatenate([outcome.tested for outcome in outcomes])
     scores = np.concatenate([outcome.scores for outcome in outcomes])
     alarms = np.concatenate([outcome.alarms for outcome in outcomes])
-    positive = anomalous[tested]
+    positive = np.array([not samples[i].normal for i in tested], dtype=bool)
     labels = np.array([samples[i].label for i in tested])
     pixel_auroc = pro = None
-    if any(anomalous[i] for i in masks):
+    if any(not samples[i].normal for i in masks):
         pairs = [
             (resize_map(raw, side), masks[i])
             for outcome in outcomes

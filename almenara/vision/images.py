@@ -60,6 +60,13 @@ def decode(body: bytes, *, max_pixels: int, name: str = "The picture") -> NDArra
         raise InputError(
             "image-corrupt", f"{name} is a {header.kind} that cannot be decoded.", "Save it again with another program."
         )
+    height, width = image.shape[:2]
+    if (height, width) not in ((header.height, header.width), (header.width, header.height)):  # EXIF may turn it
+        raise InputError(
+            "image-corrupt",
+            f"{name} says that it is {header.width}x{header.height} pixels and holds {width}x{height}.",
+            "Save it again with another program.",
+        )
     return np.asarray(image, dtype=np.uint8)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import NDArray
 
 from almenara.calibration import conformal_threshold, interquartile_range
 from almenara.contracts import Candidate, Card, ImageInput, Progress
+from almenara.reporting import libraries, stage
 from almenara.vision.export import EMBEDDING, MAP, Extractor, embed, to_onnx
 from almenara.vision.features import check_method, extract, read_all
 from almenara.vision.images import Sample, fingerprint, groups_given
@@ -60,25 +60,21 @@ def train(
         InputError: unusable pictures, too few groups or pictures, an unknown method or backbone.
     """
     check_method(method)
-    told = progress or _silent
     split = training_split(samples, false_alarm_rate, seed)
     pictures = read_all(samples, ImageInput(height=size, width=size), progress)
     extractor = Extractor(backbone, size)
     features = extract(extractor, pictures, progress)
-    told("fitting", 0, 1)
-    padim = Padim.fit(features[list(split.fit)], seed=seed)
-    told("fitting", 1, 1)
-    told("calibrating", 0, 1)
-    maps = padim.score_map(features)
-    card = _card(samples, split, maps, name, method, size, false_alarm_rate, strict, region_of_interest, seed)
-    scores = np.array([score(raw, card) for raw in maps])
-    told("calibrating", 1, 1)
-    told("exporting", 0, 1)
-    graph = to_onnx(extractor, padim)
-    chosen, probes = _probes(samples, split, pictures, seed)
-    extra = extract(extractor, probes[len(chosen) :]) if len(chosen) < len(probes) else features[:0]
-    reference = np.concatenate([features[chosen], extra])
-    told("exporting", 1, 1)
+    with stage(progress, "fitting"):
+        padim = Padim.fit(features[list(split.fit)], seed=seed)
+    with stage(progress, "calibrating"):
+        maps = padim.score_map(features)
+        card = _card(samples, split, maps, name, method, size, false_alarm_rate, strict, region_of_interest, seed)
+        scores = np.array([score(raw, card) for raw in maps])
+    with stage(progress, "exporting"):
+        graph = to_onnx(extractor, padim)
+        chosen, probes = _probes(samples, split, pictures, seed)
+        extra = extract(extractor, probes[len(chosen) :]) if len(chosen) < len(probes) else features[:0]
+        reference = np.concatenate([features[chosen], extra])
     return Candidate(
         card=card,
         graph=graph,
@@ -124,7 +120,7 @@ def _card(
         labels=("normal", "anomaly"),
         region_of_interest=None if region_of_interest is None else tuple(region_of_interest),
         training_data=_training_data(samples, split),
-        libraries=_libraries(),
+        libraries=libraries(_LIBRARIES),
         created_at=datetime.now(UTC),
     )
     scores = np.array([score(raw, draft) for raw in maps])
@@ -219,18 +215,3 @@ def _overlays(
         [overlay(pictures[i], maps[i], card) for i in shown],
         [f"{samples[i].label} {scores[i]:.3g}" for i in shown],
     )
-
-
-def _libraries() -> dict[str, str]:
-    """Installed versions of what the model was made with."""
-    found = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Progress nobody asked for."""

@@ -16,6 +16,9 @@ from almenara.vision.images import encode_png
 SMOOTHING = 1 / 32
 """Standard deviation of the smoothing, in units of the map's longer side (8 pixels of a 256-pixel picture)."""
 
+_BLOCK_PIXELS = 1 << 18
+"""Pixels that are mixed at a time: floats of a whole large picture would take a gigabyte."""
+
 _COLOURS: NDArray[np.uint8] = np.asarray(
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1], dtype=np.uint8
 )
@@ -86,7 +89,7 @@ def region_mask(shape: tuple[int, ...], card: Card) -> NDArray[np.bool_]:
 
 def heatmap_png(raw_map: NDArray[np.floating], card: Card, size: tuple[int, int]) -> bytes:
     """PNG of the heatmap alone, size = (width, height) in pixels, on the card's fixed display range."""
-    return encode_png(_COLOURS[_intensity(raw_map, card, size)])
+    return encode_png(_COLOURS[_intensity(_stretched(raw_map, card, size), card)])
 
 
 def overlay(image: NDArray[np.uint8], raw_map: NDArray[np.floating], card: Card) -> NDArray[np.uint8]:
@@ -100,11 +103,15 @@ def overlay(image: NDArray[np.uint8], raw_map: NDArray[np.floating], card: Card)
         uint8 RGB of the picture's shape, with a white outline around what is above the threshold.
     """
     height, width = image.shape[:2]
-    intensity = _intensity(raw_map, card, (width, height))
-    opacity = (0.6 / 255) * intensity[..., None].astype(np.float32)
-    mixed = np.clip((1 - opacity) * image + opacity * _COLOURS[intensity], 0, 255).astype(np.uint8)
-    above = _stretched(raw_map, card, (width, height)) > _threshold(card)
-    outlines, _ = cv2.findContours(above.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    stretched = _stretched(raw_map, card, (width, height))
+    mixed = np.empty(image.shape, dtype=np.uint8)
+    step = max(1, _BLOCK_PIXELS // width)
+    for rows in (slice(start, start + step) for start in range(0, height, step)):
+        intensity = _intensity(stretched[rows], card)
+        opacity = (0.6 / 255) * intensity[..., None].astype(np.float32)
+        mixed[rows] = np.clip((1 - opacity) * image[rows] + opacity * _COLOURS[intensity], 0, 255).astype(np.uint8)
+    above = (stretched > _threshold(card)).view(np.uint8)
+    outlines, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return np.asarray(cv2.drawContours(mixed, outlines, -1, (255, 255, 255), max(1, width // 400)), dtype=np.uint8)
 
 
@@ -142,14 +149,13 @@ def _regions(smooth: NDArray[np.float64], threshold: float) -> tuple[Region, ...
     return tuple(sorted(found, key=lambda region: -region.score))
 
 
-def _intensity(raw_map: NDArray[np.floating], card: Card, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The smoothed map on the card's display range, 0-255, stretched to (width, height)."""
+def _intensity(stretched: NDArray[np.float64], card: Card) -> NDArray[np.uint8]:
+    """Rows of a stretched map on the card's display range, 0-255."""
     if card.display_range is None:
         raise InputError(
             "card-uncalibrated", f"The card of {card.name} has no display range.", "Train the model again."
         )
     low, high = card.display_range
-    stretched = _stretched(raw_map, card, size)
     return np.asarray(np.clip((stretched - low) / (high - low), 0, 1) * 255, dtype=np.uint8)
 
 

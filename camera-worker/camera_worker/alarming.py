@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from almenara.alarms import AlarmStore, Deliverer, LogChannel, Phase, Transition
 from almenara.contracts import Observation
 from camera_worker.camera import Scored
@@ -43,11 +45,17 @@ class AlarmDesk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Tells what is due and ends; what a channel does not take now stays in the outbox."""
+        """Tells what is due and ends; what cannot be told now stays in the outbox."""
         self._stop.set()
         self._thread.join(_DELIVERER_PATIENCE_SECONDS)
-        if not self._thread.is_alive():
+        if self._thread.is_alive():
+            return
+        try:
             self._deliverer.drain()
+        except SQLAlchemyError as failure:
+            cause = getattr(failure, "orig", None) or failure
+            logger.warning("Alarms that are due could not be told and stay in the outbox: %s", cause)
+        finally:
             self.store.close()
 
     def sink(self, camera: CameraConfig) -> CameraAlarms:

@@ -13,11 +13,10 @@ from enum import StrEnum
 from typing import Protocol
 
 import cv2
-from sqlalchemy.exc import SQLAlchemyError
 
 from almenara.alarms import Phase
 from almenara.contracts import Observation, VisionVerdict
-from almenara.errors import AlmenaraError, InputError
+from almenara.errors import InputError
 from camera_worker.client import ApiAwayError, ApiRefusedError, MalformedVerdictError, VisionClient
 from camera_worker.config import CameraConfig
 from camera_worker.quality import Condition, QualityJudge
@@ -28,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_SIDE = 1024
 JPEG_QUALITY = 90
+
+_PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 
 class CameraState(StrEnum):
@@ -78,6 +79,8 @@ class Blindness(StrEnum):
     PICTURE = "picture"
     API = "api"
     VERDICT = "verdict"
+    ERROR = "error"
+    """The frame or its verdict made this program fail."""
 
 
 class AlarmSink(Protocol):
@@ -91,8 +94,8 @@ class AlarmSink(Protocol):
 class Camera:
     """Samples one camera: one picture in flight, always the newest.
 
-    Frames that cannot be scored (black or frozen pictures, none at all, the API away, an answer that is no verdict)
-    reach the alarm engine as *unknown*, never as normal.
+    Frames that cannot be scored (black or frozen pictures, none at all, the API away, an answer that is no verdict, an
+    error that nobody foresaw) reach the alarm engine as *unknown*, never as normal.
 
     Args:
         config: the camera's configuration.
@@ -118,7 +121,7 @@ class Camera:
         self._condition = Condition.GOOD
         self._sequence = self._generation = 0
         self._seen_at = time.monotonic()
-        self._phase = Phase.UNKNOWN
+        self._phase, self._anomaly = Phase.NORMAL, 0.0  # as of the last verdict
         self._blindness: Blindness | None = None
         self._told: CameraState | None = None
         self.counters = CameraCounters()
@@ -141,6 +144,7 @@ class Camera:
     async def run(self, stop: asyncio.Event) -> None:
         """Samples `fps` times a second until `stop` is set or a file has been played to its end.
 
+        A frame that fails in an unforeseen way is counted as unscorable, and sampling goes on after a pause.
         Raises InputError `video-unreadable` when a file holds no picture.
         """
         self.capture.start()
@@ -148,12 +152,19 @@ class Camera:
         due = time.monotonic()
         while not stop.is_set():
             ended = self.capture.state is CaptureState.ENDED
-            await self.sample()
+            pause = turn
+            try:
+                await self.sample()
+            except Exception as error:  # noqa: BLE001 - logged by `_be_blind`; one odd frame must not end a camera
+                pause = max(turn, _PAUSE_AFTER_ERROR_SECONDS)
+                self.counters.unscorable += 1
+                reason = f"the frame could not be processed ({type(error).__name__})"
+                await self._be_blind(self._seen_at, Blindness.ERROR, reason, error)
             self._tell_state()
             if ended:
                 self._require_pictures()
                 return
-            due = max(due + turn, time.monotonic())
+            due = max(due + pause, time.monotonic())
             await _sleep(due - time.monotonic(), stop)
 
     async def sample(self) -> None:
@@ -179,13 +190,12 @@ class Camera:
         state, reason = self.capture.state, self.capture.reason
         if state in {CaptureState.OFFLINE, CaptureState.UNAUTHORISED}:
             await self._be_blind(now, Blindness.CAMERA, f"the camera is {state}: {reason}")
-        elif state is CaptureState.LIVE and now - self._seen_at > self._timing.read:
+        elif state is not CaptureState.ENDED and now - self._seen_at > self._timing.read:
             await self._be_blind(now, Blindness.CAMERA, "the camera sends no undamaged picture")
 
     async def _score(self, frame: Frame, jpeg: bytes) -> None:
-        overlay = self._alarms is not None and (self._phase is Phase.PENDING or self._config.alarm.on_delay == 0)
         try:
-            verdict = await self._client.predict(jpeg, self._config.model, overlay=overlay)
+            verdict = await self._client.predict(jpeg, self._config.model, overlay=self._may_raise)
         except MalformedVerdictError as error:
             self.counters.malformed += 1
             await self._be_blind(frame.monotonic, Blindness.VERDICT, str(error))
@@ -202,9 +212,21 @@ class Camera:
                 self._blindness = None
             await self._observe(_observation(scored), frame.monotonic, scored)
 
-    async def _be_blind(self, now: float, blindness: Blindness, reason: str) -> None:
+    @property
+    def _may_raise(self) -> bool:
+        """Whether the next verdict can raise an alarm: an on-delay is running, or there is none.
+
+        Blindness in between does not matter, since it pauses an on-delay.
+        """
+        alarm = self._config.alarm
+        if self._alarms is None:
+            return False
+        again = self._phase is Phase.RETURNED_UNACKNOWLEDGED and self._anomaly >= alarm.threshold - alarm.deadband
+        return again or self._phase is Phase.PENDING or alarm.on_delay == 0
+
+    async def _be_blind(self, now: float, blindness: Blindness, reason: str, error: Exception | None = None) -> None:
         if blindness is not self._blindness:
-            logger.warning("%s: nothing can be scored: %s", self.name, reason)
+            logger.warning("%s: nothing can be scored: %s", self.name, reason, exc_info=error)
             self._blindness = blindness
         moment = datetime.now(UTC)
         unknown = Observation(source=self.name, kind="vision", anomaly=None, reason=reason, observed_at=moment)
@@ -214,10 +236,13 @@ class Camera:
         if self._alarms is None:
             return
         try:
-            self._phase = await asyncio.to_thread(self._alarms.observe, observation, now, scored)
-        except (AlmenaraError, SQLAlchemyError):
+            phase = await asyncio.to_thread(self._alarms.observe, observation, now, scored)
+        except Exception:
             self.counters.store_failures += 1
             logger.exception("%s: the alarm store failed; the next observation tries again.", self.name)
+        else:
+            if observation.anomaly is not None:
+                self._phase, self._anomaly = phase, observation.anomaly
 
     def _new_capture(self) -> Capture:
         return Capture(self._source, self._slot, timing=self._timing, name=self.name)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 from pydantic import ValidationError
 
 from almenara.errors import AlmenaraError, InputError
-from almenara.settings import Settings
+from almenara.settings import load_settings
 from camera_worker.camera import Scored
 from camera_worker.config import AlarmConfig, CameraConfig, WorkerConfig, load_config
 from camera_worker.redaction import RedactingFormatter, redact
@@ -29,13 +30,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 
 
 def main() -> None:
-    """Entry point: what goes wrong on purpose is one sentence on stderr and exit code 2."""
+    """Entry point: what is refused on purpose is one sentence on stderr and exit code 2.
+
+    Anything else is a traceback without credentials and exit code 1.
+    """
     av.logging.set_level(None)
     try:
         app(prog_name="camera-worker")
     except AlmenaraError as error:
         sys.stderr.write(f"camera-worker: {redact(str(error))}\n")
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - shown as Python would, but redacted
+        sys.stderr.write(redact(traceback.format_exc()))
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -58,7 +65,7 @@ def watch(
     name: Annotated[str | None, typer.Option(help="Name of the camera in alarms (camera).", show_default=False)] = None,
     fps: Annotated[float | None, typer.Option(min=0.01, max=60, help="Pictures scored a second.")] = None,
     var_dir: Annotated[
-        Path | None, typer.Option(help="Where alarms and evidence go (var).", show_default=False)
+        Path | None, typer.Option(help="Where alarms and evidence go (ALMENARA_VAR_DIR, or var).", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one verdict a line.")] = False,
     make_config: Annotated[bool, typer.Option("--create-config", help="Write cameras.yaml and exit.")] = False,
@@ -182,11 +189,16 @@ def _with_threshold(alarm: AlarmConfig, threshold: float) -> AlarmConfig:
 
 
 async def _watch(worker: WorkerConfig, *, as_json: bool) -> int:
-    supervisor = Supervisor(worker, Settings(), report=_print_verdict if as_json else lambda _: None)
-    try:
-        return await supervisor.run()
-    except BrokenPipeError:  # whoever read the verdicts has seen enough
-        return 0
+    def report(scored: Scored) -> None:
+        if not as_json:
+            return
+        try:
+            _print_verdict(scored)
+        except BrokenPipeError:  # whoever read the verdicts has seen enough
+            supervisor.stop()
+
+    supervisor = Supervisor(worker, load_settings(), report=report)
+    return await supervisor.run()
 
 
 def _print_verdict(scored: Scored) -> None:

@@ -18,11 +18,11 @@ _MOST_DETAIL = 300
 
 
 class ApiAwayError(AlmenaraError):
-    """The API cannot be reached, does not answer in time, or is not able to score now."""
+    """The API cannot be reached, or does not answer in time."""
 
 
 class ApiRefusedError(AlmenaraError):
-    """The API answers that the request is wrong: no such model, a wrong key."""
+    """The API answers without a verdict: no such model, a wrong key, a model that cannot score now."""
 
 
 class MalformedVerdictError(AlmenaraError):
@@ -32,7 +32,8 @@ class MalformedVerdictError(AlmenaraError):
 class CircuitBreaker:
     """Keeps a dead API from being asked by every camera at every turn.
 
-    After `failures` in a row it opens for `pause` seconds; then one request may try, and its outcome decides.
+    Any HTTP answer, a 503 too, shows that the API is alive: one camera's trouble with its model does not blind the
+    others. After `failures` in a row it opens for `pause` seconds; then one request may try, and its outcome decides.
     """
 
     def __init__(self, *, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -103,10 +104,9 @@ class VisionClient:
             self.breaker.failed()
             reason = "no answer in time" if isinstance(error, TimeoutError) else _plain(error)
             raise ApiAwayError(f"The API at {self._url} is away: {reason}.") from error
-        if status >= 500 or status in {408, 429}:
-            self.breaker.failed()
-            raise ApiAwayError(f"The API cannot score now ({status}): {_detail(body)}")
         self.breaker.succeeded()
+        if status >= 500 or status in {408, 429}:
+            raise ApiRefusedError(f"The API cannot score now ({status}): {_detail(body)}")
         if status != 200:
             raise ApiRefusedError(f"The API refuses the request ({status}): {_detail(body)}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 
 from almenara.errors import InputError
-from camera_worker.redaction import redact
+from camera_worker.redaction import redact, redact_address
 from camera_worker.slot import LatestFrame, Picture
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Source:
 
     @property
     def label(self) -> str:
-        return redact(self.address)
+        return redact_address(self.address)
 
     @classmethod
     def parse(cls, text: str, *, username: str | None = None, password: str | None = None) -> Source:
@@ -67,16 +68,17 @@ class Source:
         if "://" not in text:
             if not Path(text).is_file():
                 remedy = "Give an rtsp:// URL, the path of a video, or the number of a webcam."
-                raise InputError("source-absent", f"There is no video file {text}.", remedy)
+                raise InputError("source-absent", f"There is no video file {redact_address(text)}.", remedy)
             return cls(SourceKind.FILE, text)
         try:
             url = urlsplit(text)
             usable = url.scheme.lower() in {"rtsp", "rtsps"} and bool(url.hostname) and url.port != 0
+            usable = usable and not re.search(r"\s", text)
         except ValueError:
             usable = False
         if not usable:
             remedy = "Give rtsp://HOST[:PORT]/PATH; write odd characters of a password as %XX."
-            raise InputError("source-unknown", f"{redact(text)} is no camera address.", remedy)
+            raise InputError("source-unknown", f"{redact_address(text)} is no camera address.", remedy)
         if username is not None:
             user_info = ":".join(quote(part, safe="") for part in (username, password or ""))
             text = url._replace(netloc=f"{user_info}@{url.netloc.rpartition('@')[2]}").geturl()
@@ -128,8 +130,8 @@ class UnauthorisedError(SourceLostError):
 class Capture:
     """A daemon thread that puts a source's pictures into a slot, and reconnects by itself after every loss.
 
-    Damaged pictures, those that the decoder had to guess parts of, are counted and never put into the slot. A file
-    is played in its own time, once.
+    Damaged pictures, those that cannot be decoded or that the decoder had to guess parts of, are counted and never put
+    into the slot. An error that nobody foresaw is a loss like another. A file is played in its own time, once.
     """
 
     def __init__(
@@ -191,15 +193,23 @@ class Capture:
                     return
                 raise SourceLostError("the camera ended the stream")  # noqa: TRY301 - one way to lose a source
             except UnauthorisedError as error:
-                self._lost(CaptureState.UNAUTHORISED, error, connected)
+                self._lost(CaptureState.UNAUTHORISED, str(error), connected)
                 self._rest(self._timing.unauthorised)
-            except SourceLostError as error:
+            except Exception as error:  # noqa: BLE001 - logged by `_reason`; the next connection may do better
+                reason = self._reason(error)
                 if self._source.kind is SourceKind.FILE:
-                    self._become(CaptureState.ENDED, str(error))
+                    self._become(CaptureState.ENDED, reason)
                     return
-                self._lost(CaptureState.OFFLINE, error, connected)
+                self._lost(CaptureState.OFFLINE, reason, connected)
                 self._rest(backoff(failures))
                 failures += 1
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, SourceLostError):
+            return str(error)
+        self.counters.damaged += 1
+        logger.error("%s: reading failed in an unforeseen way.", self._source.label, exc_info=error)
+        return f"reading failed ({type(error).__name__})"
 
     def _pictures(self) -> Iterator[Picture]:
         match self._source.kind:
@@ -208,15 +218,15 @@ class Capture:
             case SourceKind.FILE:
                 return read_file(self._source.address, wait=self._rest, on_damage=self._damaged)
             case SourceKind.WEBCAM:
-                return read_webcam(int(self._source.address))
+                return read_webcam(int(self._source.address), on_damage=self._damaged)
 
     def _damaged(self) -> None:
         self.counters.damaged += 1
         self._beat()
 
-    def _lost(self, state: CaptureState, error: SourceLostError, connected: bool) -> None:
+    def _lost(self, state: CaptureState, reason: str, connected: bool) -> None:
         self.counters.losses += connected
-        self._become(state, str(error))
+        self._become(state, reason)
 
     def _become(self, state: CaptureState, reason: str = "") -> None:
         self.reason = reason
@@ -286,8 +296,8 @@ def read_file(
         raise SourceLostError(_plain(error)) from error
 
 
-def read_webcam(number: int) -> Iterator[Picture]:
-    """The pictures of a local camera; SourceLostError when it cannot be opened or gives none."""
+def read_webcam(number: int, *, on_damage: Callable[[], None] = lambda: None) -> Iterator[Picture]:
+    """The undamaged pictures of a local camera; SourceLostError when it cannot be opened or gives none."""
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
@@ -296,7 +306,12 @@ def read_webcam(number: int) -> Iterator[Picture]:
             there, image = camera.read()
             if not there:
                 raise SourceLostError(f"webcam {number} gives no picture")
-            yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            try:
+                picture = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            except cv2.error:
+                on_damage()
+                continue
+            yield np.asarray(picture, dtype=np.uint8)
     finally:
         camera.release()
 
@@ -312,7 +327,7 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
 def _decode(packet: av.Packet[av.VideoStream], on_damage: Callable[[], None]) -> Iterator[av.VideoFrame]:
     try:
         frames = packet.decode()
-    except av.error.InvalidDataError:
+    except (av.FFmpegError, ValueError):
         on_damage()
         return
     for frame in frames:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from almenara.errors import AlmenaraError
 from almenara.settings import Settings
 from camera_worker.alarming import AlarmDesk
 from camera_worker.camera import Camera, Scored
@@ -58,8 +59,9 @@ class Supervisor:
     async def run(self) -> int:
         """Runs until every video file has ended or somebody calls `stop` (SIGTERM and SIGINT do).
 
-        Returns the exit code: 0, or 70 after three capture threads that got stuck. Raises AlmenaraError when the
-        alarm database cannot be opened or a file is no video.
+        A camera that fails for good, such as a file that is no video, is logged and leaves the others running. Returns
+        the exit code: 0, or 70 after three capture threads that got stuck. Raises AlmenaraError when the alarm database
+        cannot be opened, and the first camera's failure once all have ended by themselves.
         """
         with contextlib.ExitStack() as stack:
             desk = stack.enter_context(AlarmDesk(self._var_dir)) if self._config.alerts else None
@@ -83,11 +85,12 @@ class Supervisor:
 
     async def _run_cameras(self) -> int:
         tasks = [asyncio.create_task(camera.run(self._stop), name=camera.name) for camera in self.cameras]
-        watch = asyncio.create_task(self._watch(), name="watch")
+        watch = asyncio.create_task(self._watch(tasks), name="watch")
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
-        finished = asyncio.create_task(_all_or_first_failure(tasks), name="cameras")
+        finished = asyncio.create_task(_until_all_ended(tasks), name="cameras")
         try:
             await asyncio.wait({finished, watch, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            ended = finished.done()
             self._stop.set()
             _, unfinished = await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)
             for task in unfinished:
@@ -99,17 +102,17 @@ class Supervisor:
                 helper.cancel()
             for camera in self.cameras:
                 camera.capture.stop()
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if ended and failures:
+            raise failures[0]
         return exit_code
 
-    async def _watch(self) -> int:
-        """Replaces stuck capture threads; returns the exit code when there were too many."""
+    async def _watch(self, tasks: Sequence[asyncio.Task[None]]) -> int:
+        """Replaces stuck capture threads of running cameras; returns the exit code when there were too many."""
         abandoned = 0
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            for camera in self.cameras:
+            for camera in (camera for camera, task in zip(self.cameras, tasks, strict=True) if not task.done()):
                 capture = camera.capture
                 dead = not capture.alive and capture.state is not CaptureState.ENDED
                 if not dead and capture.silence < self._heartbeat:
@@ -121,8 +124,16 @@ class Supervisor:
                 camera.replace_capture()
 
 
-async def _all_or_first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+async def _until_all_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Logs which of several cameras failed; a single one's failure is for the caller to tell."""
+    running = set(tasks)
+    while running:
+        ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and len(tasks) > 1:
+                unforeseen = None if isinstance(error, AlmenaraError) else error
+                logger.error("%s has failed for good: %s", task.get_name(), error, exc_info=unforeseen)
 
 
 @contextlib.contextmanager

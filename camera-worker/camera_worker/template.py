@@ -10,7 +10,7 @@ api:
   timeout: 5s                    # of one request
 
 alerts: true                     # raise alarms; false only scores
-var_dir: var                     # alarm database, alarm log and evidence
+# var_dir: var                   # alarm database, alarm log and evidence; else ALMENARA_VAR_DIR
 
 cameras:
   - name: outflow-camera         # the source of its alarms

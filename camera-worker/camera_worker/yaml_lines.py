@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from almenara.errors import InputError
 
 Location = tuple[str | int, ...]
 """Keys and indices from the root to a value."""
+
+_NAME = re.compile(r"""\b(alias|anchor|tag|handle) (['"]).*\2""")
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,19 @@ def parse_yaml(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise InputError("config-syntax", f"{name}, line {line}: {error.problem}.", "Mend the YAML there.") from None
+        raise InputError("config-syntax", f"{name}, line {line}: {_problem(error)}.", "Mend the YAML there.") from None
+    except ValueError:
+        fact = f"{name} holds a value that looks like a date or a number and is none."
+        raise InputError("config-syntax", fact, "Put text in quotes.") from None
     except yaml.YAMLError as error:
         raise InputError("config-syntax", f"{name} is no YAML: {error}.", "Save it as UTF-8 text.") from None
     finally:
         loader.dispose()
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong, without the name of an alias or a tag: it may be a password that nobody put in quotes."""
+    return _NAME.sub(r"\1", str(error.problem))
 
 
 def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shutil
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +52,7 @@ class AssetWatch:
             off_delay_seconds=settings.vibration_off_delay_seconds,
             cooldown_seconds=settings.vibration_cooldown_seconds,
         )
-        self._store = AlarmStore(settings.alarms_database_url, channels=(channel.name,))
+        self._store = AlarmStore(settings.alarms_database_url, channels=(channel.name,), monotonic=time.monotonic)
         self._deliverer = Deliverer(self._store, (channel,))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._deliverer.run, args=(self._stop,), name="deliverer", daemon=True)
@@ -63,27 +67,35 @@ class AssetWatch:
         self._thread.join(timeout_seconds)
         self._store.close()
 
-    def observe(self, asset: str, window: Window, verdict: VibrationVerdict) -> None:
+    def observe(self, asset: str, window: Window, verdict: VibrationVerdict, *, ended: float | None = None) -> None:
         """Apply a verdict to its asset's alarm; one without a baseline says nothing about an alarm.
+
+        Args:
+            asset: the machine.
+            window: what was judged.
+            verdict: on that window.
+            ended: when the window ended, on `time.monotonic()`; by default now.
 
         Raises:
             Problem: the alarm database failed; the window was judged and can be sent again.
         """
         if verdict.novelty is None:
             return
+        now = time.monotonic()
+        ended = now if ended is None else ended
         observation = Observation(
             source=asset,
             kind="vibration",
             anomaly=verdict.novelty.anomaly,
             reason=verdict.reason,
             model=verdict.novelty.model,
-            observed_at=datetime.now(UTC),
+            observed_at=datetime.now(UTC) - timedelta(seconds=now - ended),
         )
         try:
             transitions = self._store.observe(
                 observation,
                 self._rule,
-                now=time.monotonic(),
+                now=ended,
                 evidence=lambda: save_evidence(self._evidence, asset, window, verdict),
             )
         except SQLAlchemyError as error:
@@ -110,26 +122,58 @@ def save_evidence(root: Path, asset: str, window: Window, verdict: VibrationVerd
     """Write the window, its spectrum and its verdict to a new folder below `root`.
 
     `window.npz` holds `signal`, `sampling_rate_hz`, the posted parameters, and the one-sided amplitude spectrum
-    (Hann window, in the signal's unit) as `frequency_hz` and `amplitude`.
+    (Hann window, in the signal's unit) as `frequency_hz` and `amplitude`. The folder appears when all of it is on the
+    disk, or not at all.
 
     Returns:
         The paths of the files.
+
+    Raises:
+        OSError: the disk is full, or its rights forbid it.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = root / _folder_name(asset) / f"{stamp}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(parents=True)
     frequency_hz, amplitude = _spectrum(window.signal, window.sampling_rate_hz)
-    np.savez_compressed(
-        folder / "window.npz",
-        allow_pickle=False,
-        signal=window.signal,
-        sampling_rate_hz=np.float64(window.sampling_rate_hz),
-        frequency_hz=frequency_hz,
-        amplitude=amplitude,
-        **{f"posted_{key}": np.asarray(value) for key, value in window.parameters.items()},
-    )
-    (folder / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}")
+    unfinished.mkdir()
+    try:
+        with _durable(unfinished / "window.npz") as file:
+            np.savez_compressed(
+                file,
+                allow_pickle=False,
+                signal=window.signal,
+                sampling_rate_hz=np.float64(window.sampling_rate_hz),
+                frequency_hz=frequency_hz,
+                amplitude=amplitude,
+                **{f"posted_{key}": np.asarray(value) for key, value in window.parameters.items()},
+            )
+        with _durable(unfinished / "verdict.json") as file:
+            file.write(verdict.model_dump_json(indent=2).encode())
+        _sync_folder(unfinished)
+        unfinished.rename(folder)
+        _sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     return str(folder / "window.npz"), str(folder / "verdict.json")
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the block ends."""
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _spectrum(signal: NDArray[np.float32], sampling_rate_hz: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

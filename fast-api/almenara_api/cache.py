@@ -25,6 +25,9 @@ class Entry(Contract):
     task: Task
     role: Role
     asset: str | None = None
+    created_ms: int = Field(
+        default=0, description="when the registry made the model; one made anew under an old name is another model"
+    )
 
 
 class Index(Contract):
@@ -59,13 +62,14 @@ class ModelCache:
     def new_folder(self) -> tempfile.TemporaryDirectory[str]:
         """A folder beside the packages, to fetch into."""
         self.root.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.root)
+        return tempfile.TemporaryDirectory(prefix=".fetch-", dir=self.root, ignore_cleanup_errors=True)
 
     def adopt(self, entry: Entry, fetched: Path) -> None:
-        """Move a fetched package to its place, instead of what lay there."""
+        """Move a package fetched into a `new_folder` to its place; what lay there goes with that folder."""
         final = self.directory(entry)
         final.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            final.rename(fetched.with_name("replaced"))
         fetched.rename(final)
 
     def keep(self, entries: Iterable[Entry]) -> None:

@@ -84,10 +84,15 @@ class Services:
             return model
         raise _wrong_task(name, "vibration")
 
-    def baseline(self, asset: str | None) -> servable.NoveltyModel | None:
-        """The asset's commissioned baseline; of several the first by name."""
+    def baseline(self, asset: str | None, classifier: str) -> servable.NoveltyModel | None:
+        """The asset's commissioned baseline.
+
+        Of several the one that was trained beside the classifier, ``CLASSIFIER-baseline-…``, else the first by name.
+        """
         loaded = self.models.snapshot.loaded
-        for name in sorted(loaded) if asset is not None else ():
+        own = f"{classifier}-baseline-"
+        names = sorted(loaded, key=lambda name: (not name.startswith(own), name))
+        for name in names if asset is not None else ():
             model = loaded[name].model
             if isinstance(model, servable.NoveltyModel) and loaded[name].entry.asset == asset:
                 return model
@@ -107,10 +112,14 @@ class Services:
             raise Problem(
                 503,
                 "model-refused",
-                f"Version {refusal.version} of {name} is the champion and cannot be served: {refusal.reason}",
+                f"Version {refusal.entry.version} of {name} is the champion and cannot be served: {refusal.reason}",
                 f"Register it again, or go back: almenara models rollback {name}.",
             )
-        if not snapshot.loaded:
+        if name in snapshot.loading:
+            raise _models_loading()
+        if snapshot.registry == "up" and not snapshot.champions:
+            raise _no_champion(404)  # nothing that the client can wait for
+        if not snapshot.loaded and snapshot.registry != "up":
             raise _nothing_loaded(snapshot)
         there = sorted(
             name
@@ -168,18 +177,14 @@ def _export(snapshot: Snapshot, metrics: Metrics) -> None:
 
 def _nothing_loaded(snapshot: Snapshot) -> Problem:
     if snapshot.refused:
-        reasons = "; ".join(f"{each.name} {each.version}: {each.reason}" for each in snapshot.refused.values())
+        reasons = "; ".join(
+            f"{each.entry.name} {each.entry.version}: {each.reason}" for each in snapshot.refused.values()
+        )
         return Problem(
             503, "model-refused", f"No champion can be served. {reasons}", "Register the model again, or roll back."
         )
     if snapshot.registry == "starting":
-        return Problem(
-            503,
-            "models-loading",
-            "The models are being loaded from the registry.",
-            "Ask again in a few seconds.",
-            headers={"Retry-After": "2"},
-        )
+        return _models_loading()
     if snapshot.registry == "away":
         return Problem(
             503,
@@ -188,13 +193,21 @@ def _nothing_loaded(snapshot: Snapshot) -> Problem:
             "Start the registry, or correct MLFLOW_TRACKING_URI; nothing was cached from it before.",
             headers={"Retry-After": "5"},
         )
+    return _models_loading() if snapshot.loading else _no_champion(503)
+
+
+def _models_loading() -> Problem:
     return Problem(
         503,
-        "no-champion",
-        "No registered model has the alias champion.",
-        _HOW_TO_REGISTER,
-        headers={"Retry-After": "5"},
+        "models-loading",
+        "The models are being loaded from the registry.",
+        "Ask again in a few seconds.",
+        headers={"Retry-After": "2"},
     )
+
+
+def _no_champion(status: int) -> Problem:
+    return Problem(status, "no-champion", "No registered model has the alias champion.", _HOW_TO_REGISTER)
 
 
 def _wrong_task(name: str, task: Task) -> Problem:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from almenara.errors import InputError
-from almenara.vibration.recordings import parse_signal
+from almenara.vibration.signals import agreed_rate, parse_signal
 from almenara_api.problems import sentence
 
 JSON = "application/json"
@@ -93,24 +93,7 @@ def parse(body: bytes, media_type: str, query: VibrationParameters, max_samples:
     else:
         signal, own_rate = parse_signal(body, media_type, max_samples)
         signals, several, parameters = (signal,), False, query
-    return Posted(signals, several, _rate(parameters.sampling_rate_hz, own_rate), parameters)
-
-
-def _rate(told: float | None, own: float | None) -> float:
-    if told is not None and own is not None and abs(told - own) > 1e-3 * own:
-        raise InputError(
-            "sampling-rate-conflict",
-            f"The file says {own:g} Hz and the parameter sampling_rate_hz says {told:g} Hz.",
-            "Leave the parameter out, or correct the file.",
-        )
-    rate = told if told is not None else own
-    if rate is None:
-        raise InputError(
-            "sampling-rate-missing",
-            "Neither the request nor the body says at which rate the signal was sampled.",
-            "Add sampling_rate_hz in Hz, in the query or in the JSON body; it is never assumed.",
-        )
-    return rate
+    return Posted(signals, several, agreed_rate(parameters.sampling_rate_hz, own_rate, "The request"), parameters)
 
 
 def _parse_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -52,13 +53,10 @@ class Refusal:
     """A version that the registry names and that is not in service.
 
     Attributes:
-        final: trying again cannot help; else the next poll tries again.
+        final: the package itself is at fault and trying again cannot help; else the next poll tries again.
     """
 
-    name: str
-    version: str
-    task: Task
-    role: Role
+    entry: Entry
     reason: str
     at: datetime
     final: bool
@@ -66,12 +64,22 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything a request may want to know, replaced as a whole; a request keeps the one it started with."""
+    """Everything a request may want to know, replaced as a whole; a request keeps the one it started with.
+
+    Attributes:
+        champions: names that the registry gave when it last answered.
+    """
 
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     registry: Literal["starting", "up", "away"] = "starting"
     away_reason: str = ""
+    champions: frozenset[str] = frozenset()
+
+    @property
+    def loading(self) -> frozenset[str]:
+        """Champions that are neither in service nor refused yet."""
+        return self.champions - self.loaded.keys() - self.refused.keys()
 
 
 class RefusedVersion(Contract):
@@ -132,7 +140,11 @@ class ModelStore:
         return [_status(snapshot.loaded.get(name), snapshot.refused.get(name)) for name in names]
 
     def refresh(self) -> None:
-        """Ask the registry once and bring the models in line; what cannot be loaded leaves the old version serving."""
+        """Ask the registry once and bring the models in line; what cannot be loaded leaves the old version serving.
+
+        A registry without any champion takes every model out of service and leaves the disk cache as it is: it may be
+        a database that was made anew by mistake.
+        """
         try:
             source = self._source = self._source or self._open_source()
             entries = self._entries(source.served())
@@ -144,16 +156,17 @@ class ModelStore:
             loaded={name: model for name, model in self.snapshot.loaded.items() if name in names},
             refused={name: refusal for name, refusal in self.snapshot.refused.items() if name in names},
             registry="up",
+            champions=frozenset(names),
         )
         changed = False
         for entry in entries:
             current, refusal = self.snapshot.loaded.get(entry.name), self.snapshot.refused.get(entry.name)
-            settled = refusal is not None and refusal.final and refusal.version == entry.version
+            settled = refusal is not None and refusal.final and refusal.entry == entry
             if settled or (current is not None and current.entry == entry):
                 continue
             changed = self._take(source, entry) or changed
         kept = [model.entry for model in self.snapshot.loaded.values()]
-        if changed or set(self._cache.entries()) != set(kept):
+        if entries and (changed or set(self._cache.entries()) != set(kept)):
             self._keep(kept)
 
     def _run(self) -> None:
@@ -181,11 +194,11 @@ class ModelStore:
         try:
             loaded = self._load_fetched(source, entry)
         except Exception as error:  # noqa: BLE001  a broken package must not stop the other models
-            final = not isinstance(error, RegistryError | OSError)
+            final = isinstance(error, InputError) and not isinstance(error.__cause__, MemoryError)
             reason = _reason(error)
-            refusal = Refusal(entry.name, entry.version, entry.task, entry.role, reason, datetime.now(UTC), final)
+            refusal = Refusal(entry, reason, datetime.now(UTC), final)
             before = self.snapshot.refused.get(entry.name)
-            if before is None or (before.version, before.reason) != (entry.version, reason):
+            if before is None or (before.entry, before.reason) != (entry, reason):
                 _LOG.warning("model refused", extra={"model": entry.name, "version": entry.version, "reason": reason})
             self._publish(refused={**self.snapshot.refused, entry.name: refusal})
             return False
@@ -193,16 +206,18 @@ class ModelStore:
         return True
 
     def _load_fetched(self, source: Source, entry: Entry) -> Loaded:
-        with self._cache.new_folder() as folder:
-            try:
+        """A version as the registry has it; the cached copy while its artifacts are away or the disk takes no more."""
+        try:
+            with self._cache.new_folder() as folder:
                 fetched = source.fetch(entry.name, entry.version, Path(folder, "package"))
-            except RegistryError:
+                loaded = _load(entry, fetched)
+                self._cache.adopt(entry, fetched)
+                return loaded
+        except (RegistryError, OSError):
+            with contextlib.suppress(InputError):
                 if entry in self._cache.entries():
                     return _load(entry, self._cache.directory(entry))
-                raise
-            loaded = _load(entry, fetched)
-            self._cache.adopt(entry, fetched)
-            return loaded
+            raise
 
     def _registry_is_away(self, error: Exception) -> None:
         reason = _reason(error)
@@ -235,6 +250,7 @@ class ModelStore:
         refused: Mapping[str, Refusal] | None = None,
         registry: Literal["up", "away"] | None = None,
         away_reason: str = "",
+        champions: frozenset[str] | None = None,
     ) -> None:
         now = self.snapshot
         self.snapshot = replace(
@@ -243,6 +259,7 @@ class ModelStore:
             refused=now.refused if refused is None else refused,
             registry=registry or now.registry,
             away_reason=away_reason if registry else now.away_reason,
+            champions=now.champions if champions is None else champions,
         )
         self._on_change(self.snapshot)
 
@@ -286,7 +303,7 @@ def _model(package: servable.Package, ref: ModelRef) -> Model:
 def _status(loaded: Loaded | None, refusal: Refusal | None) -> ModelStatus:
     refused = None
     if refusal is not None:
-        refused = RefusedVersion(version=refusal.version, reason=refusal.reason, at=refusal.at)
+        refused = RefusedVersion(version=refusal.entry.version, reason=refusal.reason, at=refusal.at)
     if loaded is not None:
         entry = loaded.entry
         return ModelStatus(
@@ -300,4 +317,5 @@ def _status(loaded: Loaded | None, refusal: Refusal | None) -> ModelStatus:
             refused=refused,
         )
     assert refusal is not None  # noqa: S101  a row has one or the other
-    return ModelStatus(name=refusal.name, task=refusal.task, role=refusal.role, refused=refused)
+    entry = refusal.entry
+    return ModelStatus(name=entry.name, task=entry.task, role=entry.role, refused=refused)

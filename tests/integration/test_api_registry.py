@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def test_a_registry_without_a_champion_says_how_to_get_one(tmp_path: Path) -> No
         assert answer.status_code == 503
         assert "almenara train" in answer.json()["remedy"]
         posted = api.http.post("/v1/vision/x/predict", content=PICTURE, headers={"content-type": "image/jpeg"})
-        assert (posted.status_code, posted.json()["type"]) == (503, "urn:almenara:problem:no-champion")
+        assert (posted.status_code, posted.json()["type"]) == (404, "urn:almenara:problem:no-champion")
 
 
 @pytest.mark.slow
@@ -75,3 +75,36 @@ def test_the_service_outlives_the_registry_and_starts_without_it(tmp_path: Path)
         with servers.mlflow_server(tmp_path, port):
             wait_until(lambda: api.http.get("/health/ready").json()["registry"] == "up", 30, api.log)
             assert answering_version(api, "durable") == "1"
+
+
+@pytest.mark.slow
+def test_a_registry_that_was_reset_while_away_is_not_served_from_memory(tmp_path: Path) -> None:
+    port, folders = servers.free_port(), [tmp_path / "first", tmp_path / "second"]
+
+    def registered(folder: Path) -> AbstractContextManager[str]:
+        folder.mkdir()
+        return servers.mlflow_server(folder, port)
+
+    with ExitStack() as registry_is_up:
+        address = registry_is_up.enter_context(registered(folders[0]))
+        register_and_promote(address)
+        with running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": address}) as api:
+            registry_is_up.close()
+            wait_until(lambda: api.http.get("/health/ready").json()["registry"] == "away", 30, api.log)
+            (before,) = api.http.get("/v1/models").json()
+            with registered(folders[1]):
+                register_and_promote(address)
+                wait_until(lambda: in_service(api) not in (None, before["loaded_since"]), 30, api.log)
+            (after,) = api.http.get("/v1/models").json()
+            assert (before["version"], after["version"]) == ("1", "1")
+
+
+def register_and_promote(address: str) -> None:
+    registry = Registry(address)
+    registry.promote("reset", registry.register(vision_candidate("reset"), "tests").version, reason="first")
+
+
+def in_service(api: RunningApi) -> str | None:
+    """Since when the one model is in service, None while there is none."""
+    rows = api.http.get("/v1/models").json()
+    return str(rows[0]["loaded_since"]) if rows else None

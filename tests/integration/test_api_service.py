@@ -53,13 +53,12 @@ def healthy_features() -> np.ndarray:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
     var = tmp_path_factory.mktemp("api") / "var"
-    cache_champions(var, [vision_candidate(), classifier_candidate(), novelty_candidate(healthy_features())])
-    limits = {
-        "ALMENARA_VIBRATION_ON_DELAY_SECONDS": "0.2",
-        "ALMENARA_MAX_BODY_BYTES": "1000000",
-        "ALMENARA_MAX_SAMPLES": "100000",
-    }
-    with running_api(var, limits) as running:
+    pump, mill = (
+        novelty_candidate(healthy_features(), each, f"bearing-baseline-{each}") for each in ("pump-1", "mill-2")
+    )
+    cache_champions(var, [vision_candidate(), classifier_candidate(), pump, mill])
+    limits = {"VIBRATION_ON_DELAY_SECONDS": "0.2", "MAX_BODY_BYTES": "1000000", "MAX_SAMPLES": "100000"}
+    with running_api(var, {f"ALMENARA_{name}": value for name, value in limits.items()}) as running:
         yield running
 
 
@@ -123,6 +122,15 @@ def test_the_heatmap_has_the_pictures_size_and_is_bright_where_it_is_dark(
     assert shown.shape == (48, 64, 3)
     changed = np.abs(shown - (half_dark if heatmap == "overlay" else 0)).mean(axis=(0, 2))
     assert changed[48:].mean() > 2 * changed[:16].mean()
+
+
+@pytest.mark.parametrize("heatmap", ["png", "overlay"])
+def test_the_heatmap_of_a_large_picture_is_shrunk_and_its_verdict_is_not(api: RunningApi, heatmap: str) -> None:
+    body = images.encode_jpeg(picture(20, height=2000, width=4000))
+    found = post_picture(api, body, heatmap=heatmap).json()
+    shown = images.decode(base64.b64decode(found["heatmap"]["base64"]), max_pixels=10_000_000)
+    assert shown.shape == (800, 1600, 3)
+    assert found | {"heatmap": None} == post_picture(api, body).json()
 
 
 def test_every_encoding_of_a_window_gives_the_same_verdict(api: RunningApi) -> None:
@@ -322,7 +330,7 @@ def test_an_assets_baseline_judges_its_windows_and_raises_its_alarm(api: Running
     assert faulty.novelty is not None
     assert faulty.novelty.anomaly > 0.5
     assert faulty.unit == "g"
-    (alarm,) = api.http.get("/v1/alarms", params={"limit": 5}).json()
+    (alarm,) = [each for each in api.http.get("/v1/alarms").json() if each["source"] == "pump-1"]
     assert (alarm["source"], alarm["phase"], alarm["model"]["name"]) == (
         "pump-1",
         "unacknowledged",
@@ -333,6 +341,13 @@ def test_an_assets_baseline_judges_its_windows_and_raises_its_alarm(api: Running
     told = api.log.parent / "alarms" / "alarms.log"
     wait_until(told.is_file, 5)
     assert json.loads(told.read_text().splitlines()[0])["alarm"]["id"] == alarm["id"]
+
+
+def test_a_batch_of_windows_satisfies_the_on_delay_by_its_own_length(api: RunningApi) -> None:
+    signals = [faulty_signal(seed).tolist() for seed in range(2)]
+    answer = api.http.post(VIBRATION, json={"signals": signals, "asset": "mill-2", **POSTED})
+    assert [each["novelty"]["label"] for each in answer.json()["verdicts"]] == ["anomaly", "anomaly"]
+    assert "mill-2" in [alarm["source"] for alarm in api.http.get("/v1/alarms").json()]
 
 
 def test_an_asset_without_baseline_never_alarms(api: RunningApi) -> None:
@@ -353,7 +368,7 @@ def test_the_models_in_service_are_listed(api: RunningApi) -> None:
     assert rows["darkness"]["refused"] is None
     assert rows["bearing-baseline-pump-1"]["asset"] == "pump-1"
     ready = api.http.get("/health/ready").json()
-    assert (ready["status"], ready["registry"], len(ready["models"])) == ("ready", "away", 3)
+    assert (ready["status"], ready["registry"], len(ready["models"])) == ("ready", "away", 4)
 
 
 def test_metrics_tell_requests_stages_problems_and_models(api: RunningApi) -> None:

@@ -145,11 +145,47 @@ def test_a_file_that_is_no_video_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_one_camera_that_fails_leaves_the_others_running_and_is_told(tmp_path: Path) -> None:
+    good = write_video(tmp_path / "a.mp4", frames=30, fps=10)
+    bad = tmp_path / "notes.mp4"
+    bad.write_text("not a video at all")
+    with scoring_api() as api:
+        file = tmp_path / "cameras.yaml"
+        file.write_text(
+            f"api: {{url: '{api.url}'}}\nalerts: false\ncameras:\n"
+            f"  - {{name: bad, source: {bad}}}\n  - {{name: good, source: {good}, model: wall, fps: 10}}\n"
+        )
+        done = run("--config", str(file), "--json")
+    assert len(done.stdout.splitlines()) > 20
+    assert done.returncode == 2
+    assert "bad has failed for good" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_folder_comes_from_the_environment_when_nothing_else_names_one(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", frames=10, fps=10)
+    with scoring_api() as api:
+        options = ["--source", str(video), "--model", "wall", "--api-url", api.url, "--alerts"]
+        done = run(*options, cwd=tmp_path, ALMENARA_VAR_DIR=str(tmp_path / "there"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "there" / "alarms" / "worker.db").is_file()
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_wrong_setting_is_one_sentence_that_names_its_variable(tmp_path: Path) -> None:
+    done = run("--source", "0", cwd=tmp_path, ALMENARA_API_PORT="abc")
+    assert done.returncode == 2
+    assert "ALMENARA_API_PORT" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "--source URL or --config FILE"),
         (["--source", "ftp://op:hunter2@cam/1"], "no camera address"),
+        (["--source", "rtsp://admin:hunter2/hunter2@10.0.0.7/stream"], "no camera address"),
+        (["--source", "absent.mp4"], "There is no video file absent.mp4"),
         (["--source", "0", "--model", "No Such!"], "--model"),
         (["--config", "absent.yaml"], "absent.yaml cannot be read"),
         (["validate", "absent.yaml"], "create-config"),

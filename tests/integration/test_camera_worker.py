@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import av
 import cv2
 import pytest
 
-from almenara.alarms import AlarmRecord, AlarmStore, Phase
+from almenara.alarms import AlarmRecord, AlarmStore, Change, Phase
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
+from camera_worker import sources
+from camera_worker.alarming import AlarmDesk
 from camera_worker.camera import Camera, CameraState, Scored
 from camera_worker.client import VisionClient
 from camera_worker.config import parse_config
@@ -56,8 +60,8 @@ cameras:
     {options}
 """
 
-    def launch(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0) -> None:
-        text = self.text(options, on_delay=on_delay)
+    def launch(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0, second: str = "") -> None:
+        text = self.text(options, on_delay=on_delay) + (f"\n  - {second}\n" if second else "")
 
         async def make() -> Supervisor:
             config = parse_config(text, name="test")
@@ -66,8 +70,8 @@ cameras:
         self.supervisor = self.loop.run(make())
         self.exit: Future[int] = asyncio.run_coroutine_threadsafe(self.supervisor.run(), self.loop.loop)
 
-    def start(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0) -> None:
-        self.launch(options, on_delay=on_delay, heartbeat=heartbeat)
+    def start(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0, second: str = "") -> None:
+        self.launch(options, on_delay=on_delay, heartbeat=heartbeat, second=second)
         wait_for(lambda: self.supervisor.cameras, 5, "a worker")
         self.store = AlarmStore(f"sqlite:///{self.var / 'alarms' / 'worker.db'}")
 
@@ -155,6 +159,101 @@ def test_without_a_delay_the_raising_picture_has_its_overlay_too(rig: Rig) -> No
     rig.start(on_delay="0s")
     rig.reaches(Phase.UNACKNOWLEDGED)
     assert any("overlay" in path for path in rig.alarms[0].evidence)
+
+
+def test_an_alarm_that_is_raised_again_has_a_new_overlay_and_a_quiet_one_asks_for_none(rig: Rig) -> None:
+    rig.start()
+    rig.scene.anomalous = True
+    rig.reaches(Phase.UNACKNOWLEDGED)
+    (first,) = rig.alarms
+    rig.scene.anomalous = False
+    rig.reaches(Phase.RETURNED_UNACKNOWLEDGED)
+    rig.api.requests.clear()
+    wait_for(lambda: len(rig.api.requests) > 4, 3)
+    assert set(rig.api.requests) == {"none"}
+    rig.scene.anomalous = True
+    rig.reaches(Phase.UNACKNOWLEDGED)
+    (again,) = rig.alarms
+    assert again.id == first.id
+    assert again.raised_at > first.raised_at
+    assert again.evidence != first.evidence
+    assert [Path(path).name for path in again.evidence] == ["frame.jpg", "overlay.png", "verdict.json"]
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_an_alarm_raised_by_the_first_picture_after_blindness_has_its_overlay(rig: Rig, returned: bool) -> None:
+    """Blindness pauses an on-delay; one that was over by then raises the alarm at the first verdict."""
+
+    verdicts: list[Scored] = []
+
+    async def watch(desk: AlarmDesk) -> Phase:
+        config = parse_config(rig.text(on_delay="600ms"), name="test").cameras[0]
+        async with VisionClient(rig.api.url) as client:
+            camera = Camera(config, client, alarms=desk.sink(config), report=verdicts.append)
+            camera.capture.start()
+
+            async def sample_until(condition: Callable[[], bool]) -> None:
+                for _ in range(60):
+                    await asyncio.sleep(0.1)
+                    await camera.sample()
+                    if condition():
+                        return
+                raise AssertionError("the condition did not come")
+
+            def reached(phase: Phase) -> Callable[[], bool]:
+                return lambda: desk.store.phase("outflow") is phase
+
+            await sample_until(reached(Phase.NORMAL))
+            if returned:
+                rig.scene.anomalous = True
+                await sample_until(reached(Phase.UNACKNOWLEDGED))
+                rig.scene.anomalous = False
+                await sample_until(reached(Phase.RETURNED_UNACKNOWLEDGED))
+            rig.scene.anomalous = True
+            await sample_until(lambda: verdicts[-1].verdict.anomaly > 0.75)
+            await asyncio.sleep(0.7)
+            rig.api.mode = "503"
+            await camera.sample()
+            blind = desk.store.phase("outflow")
+            rig.api.mode = "ok"
+            await asyncio.sleep(0.15)
+            await camera.sample()
+            camera.capture.stop()
+            return blind
+
+    with AlarmDesk(rig.var) as desk:
+        assert rig.loop.run(watch(desk)) is Phase.UNKNOWN
+        assert desk.store.phase("outflow") is Phase.UNACKNOWLEDGED
+        (alarm,) = desk.store.alarms()
+    assert any("overlay" in path for path in alarm.evidence)
+
+
+def test_odd_pictures_are_counted_and_end_neither_their_camera_nor_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FFmpeg cannot convert the odd pictures' format, which is a real one."""
+
+    def read_odd(*_: object, wait: Callable[[float], None], **__: object) -> Iterator[av.VideoFrame]:
+        good = Scene()(0.0)
+        for odd in (False, True, True, False):
+            yield av.VideoFrame(64, 48, "y210be") if odd else av.VideoFrame.from_ndarray(good, format="rgb24")
+            wait(1.2)
+
+    monkeypatch.setattr(sources, "read_file", read_odd)
+    video = rig.var.parent / "odd.mp4"
+    video.touch()
+    with caplog.at_level(logging.WARNING):
+        rig.start(second=f"{{name: odd, source: {video}, model: wall, fps: 10, read_timeout: 5s}}")
+        odd = rig.supervisor.cameras[1]
+        wait_for(lambda: odd.state is CameraState.ENDED, 8)
+        wait_for(lambda: odd.counters.scored == 2, 2)
+        assert odd.counters.unscorable == 2
+        assert [each.change for each in rig.store.transitions("odd")].count(Change.LOST) == 1
+        scored = rig.worker.counters.scored
+        wait_for(lambda: rig.worker.counters.scored > scored, 2)
+    assert "the frame could not be processed" in caplog.text
+    assert caplog.text.count("Traceback") == 1
+    assert rig.stop() == 0
 
 
 @pytest.mark.parametrize("fault", ["stall", "reset", "refuse"])

@@ -144,6 +144,22 @@ def test_predict_recording_needs_a_rate_and_takes_it(champions: Command) -> None
     assert sum(verdict["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_predict_recording_judges_each_snapshot(champions: Command) -> None:
+    np.save("days.npy", np.random.default_rng(0).normal(size=(3, 12000)).astype(np.float32))
+    options = ["--sampling-rate-hz", "12000", "--shaft-rpm", "1772", "--bearing", "6205-2RS", "--json"]
+    code, out, _ = champions("predict", "recording", "days.npy", *options)
+    verdicts = json.loads(out.splitlines()[-1])["verdicts"]
+    assert (code, list(verdicts)) == (0, ["days.npy#0", "days.npy#1", "days.npy#2"])
+    assert {verdict["windows"] for verdict in verdicts.values()} == {1}
+
+
+def test_predict_recording_refuses_a_rate_that_the_file_contradicts(champions: Command) -> None:
+    np.savez("pump.npz", signal=np.random.default_rng(0).normal(size=24000), sampling_rate_hz=48_000)
+    code, _, err = champions("predict", "recording", "pump.npz", "--sampling-rate-hz", "12000")
+    assert code == 2
+    assert "12000 Hz and the file says 48000 Hz" in err.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("signal", "said"),
     [

@@ -48,6 +48,7 @@ class FolderRegistry:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.champions: dict[str, tuple[Card, str]] = {}
+        self.created_ms = 0
         self.away = False
         self.artifacts_away = False
         self.fetches = 0
@@ -61,7 +62,7 @@ class FolderRegistry:
         if self.away:
             raise RegistryError("The registry does not answer.")
         return [
-            Served(name, version, "champion", card.task, card.role, card.asset)
+            Served(name, version, "champion", card.task, card.role, card.asset, self.created_ms)
             for name, (card, version) in self.champions.items()
         ]
 

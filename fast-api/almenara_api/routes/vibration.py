@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -57,7 +58,8 @@ async def predict(
     """Judge a signal with the model's champion version; a long one is cut into windows and pooled.
 
     With an `asset` that has a commissioned baseline the verdict carries `novelty`, and that decides the asset's
-    alarm. Without a baseline no alarm is ever raised: the classifier only names the fault.
+    alarm. Without a baseline no alarm is ever raised: the classifier only names the fault. `signals` count as
+    recorded one after the other, the last one until now.
     """
     found = services.vibration_model(model)
     kind = media_type(request, (JSON, RAW, *FILES))
@@ -75,7 +77,7 @@ def _job(
     def judge() -> VibrationVerdict | VibrationVerdicts:
         with metrics.stage("vibration", "decode"):
             posted = parse(body, kind, query, services.settings.max_samples)
-        baseline = services.baseline(posted.parameters.asset)
+        baseline = services.baseline(posted.parameters.asset, model.ref.name)
         with metrics.stage("vibration", "inference"):
             verdicts = tuple(_judge(model, baseline, posted, index) for index in range(len(posted.signals)))
         for verdict in verdicts:
@@ -110,5 +112,7 @@ def _judge(
 
 def _observe(services: Services, asset: str, posted: Posted, verdicts: tuple[VibrationVerdict, ...]) -> None:
     told = posted.parameters.model_dump(exclude_none=True, exclude={"sampling_rate_hz"})
+    ended = time.monotonic() - sum(signal.size for signal in posted.signals) / posted.sampling_rate_hz
     for signal, verdict in zip(posted.signals, verdicts, strict=True):
-        services.assets.observe(asset, Window(signal, posted.sampling_rate_hz, told), verdict)
+        ended += signal.size / posted.sampling_rate_hz
+        services.assets.observe(asset, Window(signal, posted.sampling_rate_hz, told), verdict, ended=ended)

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from almenara_api.problems import responses
 from almenara_api.services import ModelName, Services, ServicesDependency
 
 PICTURES = ("image/jpeg", "image/png", "image/webp")
+LONGEST_SIDE = 1600
+"""Pixels of a heatmap at most; drawing one of 25 megapixels would take most of a gigabyte in each thread."""
 Heatmap = Literal["none", "png", "overlay"]
 
 router = APIRouter(prefix="/v1", tags=["vision"])
@@ -53,7 +56,8 @@ async def predict(
     """Judge one JPEG, PNG or WebP picture of any size with the model's champion version.
 
     `anomaly` is .5 at the model's threshold. With `heatmap=png` the answer carries the score map in the model's
-    fixed display range as PNG, with `overlay` your picture with that map laid over it as JPEG.
+    fixed display range as PNG, with `overlay` your picture with that map laid over it as JPEG; either is shrunk to
+    1600 pixels on its longest side, while the verdict is on the whole picture.
     """
     found = services.vision_model(model)
     kind = media_type(request, (*PICTURES, FORM))
@@ -85,8 +89,12 @@ def _picture(
     model: servable.VisionModel, image: NDArray[np.uint8], score_map: NDArray[np.float32], heatmap: Heatmap
 ) -> Picture:
     card = model.package.card
+    height, width = image.shape[:2]
+    scale = min(1.0, LONGEST_SIDE / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     if heatmap == "png":
-        height, width = image.shape[:2]
-        return vision.picture(vision.heatmap_png(score_map, card, (width, height)))
+        return vision.picture(vision.heatmap_png(score_map, card, size))
+    if scale < 1:
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     file = images.encode_jpeg(vision.overlay(image, score_map, card))  # a tenth of a PNG's time and size
     return Picture(media_type="image/jpeg", base64=base64.b64encode(file).decode("ascii"))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
+from sqlalchemy.exc import OperationalError
 
-from almenara.alarms import AlarmStore
+from almenara.alarms import AlarmStore, Deliverer, Rule, database
 from almenara.alarms.database import open_database
 from almenara.alarms.tables import metadata
 from almenara.errors import ConfigurationError
+from almenara.settings import Settings
+from tests.support.alarms import CollectingChannel, observation
+from tests.support.postgresql import postgresql_server
 
 
 def test_sqlite_is_durable(url: str) -> None:
@@ -81,3 +89,61 @@ def test_server_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(ConfigurationError, match="cannot be opened") as caught:
         AlarmStore("postgresql+psycopg2://almenara:secret@127.0.0.1:9/alarms")
     assert "secret" not in str(caught.value)
+
+
+def test_locked_file_fails_before_a_request_is_over(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.model_fields["request_timeout_seconds"].default > database._PATIENCE_SECONDS
+    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 0.2)
+    with AlarmStore(url) as store:
+        rival = sqlite3.connect(tmp_path / "alarms" / "alarms.db", isolation_level=None)
+        rival.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        with pytest.raises(OperationalError, match="locked"):
+            store.observe(observation(0.9), Rule(), now=0)
+        assert time.monotonic() - begun < 3
+        rival.close()
+
+
+def test_server_that_accepts_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 2)  # libpq knows no less
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port, begun = silent.getsockname()[1], time.monotonic()
+        with pytest.raises(ConfigurationError, match="timeout expired"):
+            AlarmStore(f"postgresql+psycopg2://almenara@127.0.0.1:{port}/alarms")
+    assert time.monotonic() - begun < 8
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    with postgresql_server() as address:
+        yield address
+
+
+def test_postgresql_keeps_alarms_and_tells_them(postgresql: str) -> None:
+    rule, log = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=60), CollectingChannel()
+    with AlarmStore(postgresql) as store:
+        for second, anomaly in enumerate([0.9, 0.1, 0.8]):
+            store.observe(observation(anomaly), rule, now=float(second))
+        store.acknowledge(store.alarms()[0].id, "eva")
+        assert Deliverer(store, [log]).drain() == 2
+        assert store.pending_deliveries() == [], "what was held back is withdrawn"
+    assert [n.event for n in log.received] == ["raised", "returned"]
+
+
+def test_statement_that_waits_for_a_lock_fails_before_a_request_is_over(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 1)
+    with AlarmStore(postgresql) as store, open_database(postgresql).begin() as rival:
+        rival.exec_driver_sql("LOCK TABLE alarm_sources IN ACCESS EXCLUSIVE MODE")
+        begun = time.monotonic()
+        with pytest.raises(OperationalError, match="statement timeout"):
+            store.observe(observation(0.9), Rule(), now=0)
+        assert time.monotonic() - begun < 4
+
+
+def test_address_may_set_its_own_limits(postgresql: str) -> None:
+    engine = open_database(f"{postgresql}?options=-c%20statement_timeout%3D700")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "700ms"
+    engine.dispose()

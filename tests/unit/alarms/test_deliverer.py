@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from almenara.alarms import AlarmStore, Deliverer, Notification, Rule
+from almenara.alarms import AlarmStore, Deliverer, Delivery, Notification, Rule
 from tests.support.alarms import Clock, CollectingChannel, observation
 
 RULE = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=0)
@@ -195,7 +197,7 @@ def test_run_outlives_a_database_that_cannot_be_read(store: AlarmStore, caplog: 
     thread = threading.Thread(target=Deliverer(store, [log], poll_seconds=0.01).run, args=(stop,))
     thread.start()
     deadline = time.monotonic() + 10
-    while "cannot be read" not in caplog.text and time.monotonic() < deadline:
+    while "failed; trying again" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     with store._engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO alarm_deliveries")
@@ -205,6 +207,64 @@ def test_run_outlives_a_database_that_cannot_be_read(store: AlarmStore, caplog: 
     stop.set()
     thread.join(5)
     assert len(log.received) == 1
+
+
+def test_run_outlives_a_fault_that_nobody_foresaw(store: AlarmStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, faults = store.outbox.lease, iter([KeyError("unforeseen")])
+
+    def lease_after_a_fault(*arguments: Any) -> Delivery | None:
+        for fault in faults:
+            raise fault
+        return lease(*arguments)
+
+    monkeypatch.setattr(store.outbox, "lease", lease_after_a_fault)
+    stop, log = threading.Event(), CollectingChannel("log")
+    thread = threading.Thread(target=Deliverer(store, [log], poll_seconds=0.01).run, args=(stop,))
+    thread.start()
+    store.observe(observation(0.9), RULE, now=0)
+    deadline = time.monotonic() + 5
+    while not log.received and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(5)
+    assert len(log.received) == 1
+
+
+def rewrite(store: AlarmStore, channel: str, notification: str) -> None:
+    """Put something else in place of the channel's oldest message."""
+    with store._engine.begin() as connection:
+        first = "SELECT min(id) FROM alarm_deliveries WHERE channel = ?"
+        connection.exec_driver_sql(
+            f"UPDATE alarm_deliveries SET notification = ? WHERE id = ({first})",  # noqa: S608 - all of it stands here
+            (notification, channel),
+        )
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"key": "k"}', '"text"'])
+def test_message_that_cannot_be_read_is_given_up_and_the_next_one_is_sent(
+    store: AlarmStore, clock: Clock, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = CollectingChannel("log")
+    observe(store, clock, 0.9, 0.1)
+    rewrite(store, "log", content)
+    assert deliverer(store, clock, log).drain() == 1
+    assert [n.event for n in log.received] == ["returned"]
+    assert "cannot be read" in caplog.text
+    assert [d.channel for d in store.pending_deliveries()] == ["mail", "mail"]
+    with store._engine.begin() as connection:
+        row = connection.exec_driver_sql("SELECT error FROM alarm_deliveries WHERE dead_at IS NOT NULL").one()
+    assert row.error.startswith("The message cannot be read: ")
+
+
+def test_message_of_a_newer_release_is_told_without_what_is_unknown(store: AlarmStore, clock: Clock) -> None:
+    log = CollectingChannel("log")
+    observe(store, clock, 0.9)
+    message = store.pending_deliveries()[0].notification
+    newer = message.model_dump(mode="json") | {"escalation": 2}
+    newer["alarm"]["shelved_until"] = None
+    rewrite(store, "log", json.dumps(newer))
+    assert deliverer(store, clock, log).drain() == 1
+    assert log.received == [message]
 
 
 def test_run_without_channels_waits_to_be_stopped(store: AlarmStore) -> None:

@@ -276,13 +276,14 @@ def test_new_alarm_within_the_cooldown_is_raised_now_and_told_when_it_ends() -> 
     source.at(10, 0.9)
     effects = source.at(12, 0.9)
     assert moves(effects) == [Change.RAISED]
-    assert told(effects) == []
+    assert effects[-1] == Notify("raised", delay_seconds=50), "due 60 s after the raise that was told at 2"
     assert source.at(61, 0.9) == ()
-    assert source.at(62, 0.9) == (Notify("raised"),)
-    assert source.at(63, 0.9) == ()
+    assert not source.state.told
+    assert source.at(62, 0.9) == ()
+    assert source.state.told
 
 
-def test_alarm_held_back_is_told_even_if_it_has_returned() -> None:
+def test_alarm_held_back_keeps_its_time_when_it_returns() -> None:
     source = Source().raised()
     source.at(3, 0.1)
     source.at(8, 0.1)
@@ -291,8 +292,45 @@ def test_alarm_held_back_is_told_even_if_it_has_returned() -> None:
     source.at(12, 0.1)
     effects = source.at(17, 0.1)
     assert moves(effects) == [Change.RETURNED]
-    assert told(effects) == [], "a return is told only of a raise that was told"
-    assert source.at(62, 0.1) == (Notify("raised"),)
+    assert told(effects) == [], "the raise has not been told yet, and its message will show the return"
+    assert source.at(62, 0.1) == ()
+    assert source.state.told
+
+
+def test_alarm_raised_again_while_held_back_waits_no_longer_than_the_first() -> None:
+    source = Source().raised()
+    source.at(3, 0.1)
+    source.at(8, 0.1)
+    source.at(9, 0.9)
+    assert source.at(11, 0.9)[-1] == Notify("raised", delay_seconds=51)
+    source.at(12, 0.1)
+    source.at(17, 0.1)
+    source.at(18, 0.9)
+    assert source.at(20, 0.9)[-1] == Notify("raised", delay_seconds=42)
+
+
+def test_return_of_a_raise_whose_time_came_unobserved_is_told() -> None:
+    source = Source().raised()
+    source.at(3, 0.1)
+    source.at(8, 0.1)
+    source.at(9, 0.9)
+    source.at(11, 0.9)
+    source.at(70, 0.1)
+    assert told(source.at(75, 0.1)) == ["returned"]
+
+
+def test_acknowledged_raise_that_was_never_told_starts_no_cooldown() -> None:
+    source = Source().raised()
+    source.at(3, ACK)
+    source.at(4, 0.1)
+    source.at(9, 0.1)
+    source.at(10, 0.9)
+    source.at(12, 0.9)
+    source.at(13, ACK)
+    source.at(14, 0.1)
+    source.at(19, 0.1)
+    source.at(70, 0.9)
+    assert source.at(72, 0.9)[-1] == Notify("raised")
 
 
 def test_alarm_held_back_is_told_in_time_although_sight_was_lost() -> None:
@@ -303,7 +341,8 @@ def test_alarm_held_back_is_told_in_time_although_sight_was_lost() -> None:
     source.at(10, 0.9)
     source.at(12, 0.9)
     source.at(13, None)
-    assert source.at(62, None) == (Notify("raised"),)
+    assert source.at(62, None) == ()
+    assert source.state.told
 
 
 def test_acknowledged_alarm_is_not_told_afterwards() -> None:
@@ -327,8 +366,8 @@ def test_resuming_restarts_delays_and_keeps_the_rest() -> None:
 
 
 def test_resuming_leaves_no_time_in_the_future() -> None:
-    state = State(phase=Phase.ACKNOWLEDGED, blind_since=90, told_at=80)
-    assert resume(state, 10) == State(phase=Phase.ACKNOWLEDGED, blind_since=10, told_at=10)
+    state = State(phase=Phase.ACKNOWLEDGED, blind_since=90, told=True, told_at=80)
+    assert resume(state, 10) == State(phase=Phase.ACKNOWLEDGED, blind_since=10, told=True, told_at=10)
 
 
 def test_rule_whose_alarm_could_never_return_is_refused() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 
 from almenara.contracts import ModelRef, Novelty, VibrationVerdict
 from almenara.settings import Settings
-from almenara_api.assets import AssetWatch, Window
+from almenara_api.assets import AssetWatch, Window, save_evidence
 from almenara_api.metrics import Metrics
 from tests.support.api import faulty_signal, wait_until
 
@@ -86,6 +89,17 @@ def test_the_on_delay_comes_from_the_settings(tmp_path: Path) -> None:
     watch.close()
 
 
+def test_windows_of_one_batch_satisfy_the_on_delay_by_their_own_length(tmp_path: Path) -> None:
+    watch = AssetWatch(Settings(var_dir=tmp_path, vibration_on_delay_seconds=3), Metrics())
+    watch.start()
+    arrived, at = time.monotonic(), datetime.now(UTC)
+    for second in range(-9, 1):
+        watch.observe("pump-1", WINDOW, verdict(0.9), ended=arrived + second)
+    (alarm,) = watch.alarms(10)
+    watch.close()
+    assert abs(alarm.raised_at - (at - timedelta(seconds=6))) < timedelta(seconds=1)
+
+
 def test_the_window_its_spectrum_and_its_verdict_are_kept(watch: AssetWatch) -> None:
     watch.observe("pump-1", WINDOW, verdict(0.9))
     window, written = map(Path, watch.alarms(1)[0].evidence)
@@ -114,6 +128,29 @@ def test_evidence_that_cannot_be_written_does_not_hold_the_alarm_back(watch: Ass
     (alarm,) = watch.alarms(1)
     assert alarm.evidence == ()
     assert alarm.note
+
+
+def test_evidence_that_fails_halfway_leaves_nothing_behind(
+    watch: AssetWatch, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def fail_at_the_second(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    watch.observe("pump-1", WINDOW, verdict(0.9))
+    assert list((settings.evidence_dir / "vibration" / "pump-1").iterdir()) == []
+    assert "No space left" in watch.alarms(1)[0].note
+
+
+def test_evidence_is_on_the_disk_before_its_folder_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append([f.name for f in tmp_path.glob("pump-1/[!.]*")]))
+    window, _ = map(Path, save_evidence(tmp_path, "pump-1", WINDOW, verdict(0.9)))
+    assert seen == [[], [], [], [window.parent.name]], "two files, their folder, and then the folder above"
 
 
 def test_the_alarm_reaches_the_log_channel(watch: AssetWatch, tmp_path: Path) -> None:

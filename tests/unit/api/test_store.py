@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from almenara import servable
 from almenara.servable import VisionModel
 from almenara_api.cache import Index, ModelCache
 from almenara_api.store import ModelStore
@@ -112,11 +114,98 @@ def test_a_model_without_a_champion_leaves_service(
     store: ModelStore, registry: FolderRegistry, cache: ModelCache
 ) -> None:
     registry.register(vision_candidate())
+    registry.register(classifier_candidate())
+    store.refresh()
+    del registry.champions["bearing"]
+    store.refresh()
+    assert versions(store) == {"darkness": "1"}
+    assert [entry.name for entry in cache.entries()] == ["darkness"]
+    assert not (cache.root / "bearing" / "1").exists()
+
+
+def test_a_registry_without_any_champion_leaves_the_cache_alone(
+    store: ModelStore, registry: FolderRegistry, cache: ModelCache
+) -> None:
+    registry.register(vision_candidate())
     store.refresh()
     registry.champions.clear()
     store.refresh()
     assert not store.snapshot.loaded
-    assert cache.entries() == ()
+    (entry,) = cache.entries()
+    assert (cache.directory(entry) / "model.onnx").is_file()
+
+
+def test_a_model_made_anew_under_its_old_name_and_version_is_another_one(
+    store: ModelStore, registry: FolderRegistry, cache: ModelCache
+) -> None:
+    registry.register(vision_candidate())
+    store.refresh()
+    before = store.snapshot.loaded["darkness"]
+    registry.away = True
+    store.refresh()
+    registry.away, registry.created_ms = False, 7
+    registry.register(vision_candidate())
+    store.refresh()
+    after = store.snapshot.loaded["darkness"]
+    assert after.model.package.card.created_at > before.model.package.card.created_at
+    assert [entry.created_ms for entry in cache.entries()] == [7]
+
+
+def test_a_refusal_does_not_outlive_the_model_that_was_refused(store: ModelStore, registry: FolderRegistry) -> None:
+    (registry.register(vision_candidate()) / "model.onnx").write_bytes(b"no graph")
+    store.refresh()
+    registry.created_ms = 7
+    registry.register(vision_candidate())
+    store.refresh()
+    assert versions(store) == {"darkness": "1"}
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("unforeseen")])
+def test_a_fault_that_is_not_the_packages_is_tried_again(
+    store: ModelStore, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(_: object) -> None:
+        raise fault
+
+    registry.register(vision_candidate())
+    with monkeypatch.context() as patched:
+        patched.setattr(servable.Package, "warm_up", fail)
+        store.refresh()
+    assert not store.snapshot.refused["darkness"].final
+    store.refresh()
+    assert versions(store) == {"darkness": "1"}
+
+
+def test_memory_that_runs_out_while_the_graph_is_read_is_not_the_packages_fault(
+    store: ModelStore, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    registry.register(vision_candidate())
+    with monkeypatch.context() as patched:
+        patched.setattr(servable.Package, "__init__", fail)
+        store.refresh()
+    store.refresh()
+    assert versions(store) == {"darkness": "1"}
+
+
+def test_champions_are_loading_until_they_are_in_service_or_refused(
+    store: ModelStore, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[frozenset[str]] = []
+    fetch = registry.fetch
+
+    def fetch_and_look(name: str, version: str, destination: Path) -> Path:
+        seen.append(store.snapshot.loading)
+        return fetch(name, version, destination)
+
+    monkeypatch.setattr(registry, "fetch", fetch_and_look)
+    registry.register(vision_candidate())
+    (registry.register(classifier_candidate()) / "card.json").unlink()
+    store.refresh()
+    assert seen == [{"darkness", "bearing"}, {"bearing"}]
+    assert store.snapshot.loading == frozenset()
 
 
 def test_what_is_loaded_is_served_while_the_registry_is_away(store: ModelStore, registry: FolderRegistry) -> None:
@@ -163,6 +252,33 @@ def test_the_cached_version_serves_when_only_the_artifacts_are_away(tmp_path: Pa
     registry.register(vision_candidate())
     registry.artifacts_away = True
     store = ModelStore(lambda: registry, ModelCache(tmp_path / "models-cache", "here"), 60)
+    store.refresh()
+    assert versions(store) == {"darkness": "1"}
+
+
+def test_the_cached_version_serves_when_the_disk_takes_no_more(
+    tmp_path: Path, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    cache_champions(tmp_path, [vision_candidate()], "here")
+    registry.register(vision_candidate())
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    store = ModelStore(lambda: registry, ModelCache(tmp_path / "models-cache", "here"), 60)
+    store.refresh()
+    assert versions(store) == {"darkness": "1"}
+
+
+def test_a_broken_cached_copy_does_not_make_an_absence_final(tmp_path: Path, registry: FolderRegistry) -> None:
+    cache_champions(tmp_path, [vision_candidate()], "here")
+    (tmp_path / "models-cache" / "darkness" / "1" / "model.onnx").unlink()
+    registry.register(vision_candidate())
+    registry.artifacts_away = True
+    store = ModelStore(lambda: registry, ModelCache(tmp_path / "models-cache", "here"), 60)
+    store.refresh()
+    assert "do not answer" in store.snapshot.refused["darkness"].reason
+    registry.artifacts_away = False
     store.refresh()
     assert versions(store) == {"darkness": "1"}
 

@@ -77,9 +77,9 @@ def test_an_unknown_model_is_a_refusal_with_the_apis_words(api: ScoringApi) -> N
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "429"])
-def test_an_api_that_cannot_score_now_is_away(api: ScoringApi, mode: str) -> None:
+def test_an_api_that_cannot_score_now_says_so(api: ScoringApi, mode: str) -> None:
     api.mode = mode
-    with pytest.raises(ApiAwayError, match=mode):
+    with pytest.raises(ApiRefusedError, match=rf"cannot score now \({mode}\): As the test wants it"):
         predict(api)
 
 
@@ -98,7 +98,7 @@ def test_an_api_that_does_not_listen_is_away(api: ScoringApi) -> None:
 def test_a_dead_api_is_not_asked_at_every_turn_and_is_found_again(api: ScoringApi) -> None:
     async def work(client: VisionClient) -> None:
         client.breaker = CircuitBreaker(failures=3, pause=0.2)
-        api.mode = "500"
+        api.mode = "hang"
         for _ in range(20):
             with pytest.raises(ApiAwayError):
                 await client.predict(RED, "wall")
@@ -108,7 +108,23 @@ def test_a_dead_api_is_not_asked_at_every_turn_and_is_found_again(api: ScoringAp
         assert (await client.predict(RED, "wall")).label == "anomaly"
         assert not client.breaker.open
 
+    asking(api, work, timeout=0.1)
+
+
+@pytest.mark.parametrize("mode", ["500", "503", "429", "404", "garbage"])
+def test_an_api_that_answers_is_not_dead_whatever_it_answers(api: ScoringApi, mode: str) -> None:
+    """The breaker is shared: one camera whose model is refused must not blind the others."""
+
+    async def work(client: VisionClient) -> None:
+        api.mode = mode
+        for _ in range(5):
+            with pytest.raises((ApiRefusedError, MalformedVerdictError)):
+                await client.predict(RED, "wall")
+        api.mode = "ok"
+        assert (await client.predict(RED, "wall")).label == "anomaly"
+
     asking(api, work)
+    assert len(api.requests) == 6
 
 
 def test_the_open_breaker_lets_one_request_a_pause_through() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from almenara.errors import InputError
-from camera_worker.slot import LatestFrame
+from camera_worker import sources
+from camera_worker.slot import LatestFrame, Picture
 from camera_worker.sources import (
     Capture,
     CaptureState,
@@ -111,3 +117,45 @@ def test_stop_ends_a_thread_that_waits(tmp_path: Path) -> None:
     wait_for(lambda: capture.counters.frames, 2)
     capture.stop(timeout=1.0)
     assert not capture.alive
+
+
+def test_an_unforeseen_error_is_a_loss_and_the_thread_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(number: int, **_: Any) -> Iterator[Picture]:
+        yield np.zeros((4, 6, 3), np.uint8)
+        raise ValueError("a picture of an odd size")
+
+    monkeypatch.setattr(sources, "read_webcam", read)
+    capture = Capture(Source.parse("0"), LatestFrame())
+    with caplog.at_level(logging.ERROR):
+        capture.start()
+        wait_for(lambda: capture.counters.connections >= 4, 5)
+        assert capture.alive
+        capture.stop(timeout=1.0)
+    assert capture.counters.losses >= 3
+    assert capture.counters.damaged >= 3
+    assert "a picture of an odd size" in caplog.text
+
+
+def test_a_webcam_picture_of_an_odd_format_is_counted_and_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.zeros((4, 6, 2), np.uint8), np.zeros((4, 6, 3), np.uint8)]
+
+    class Webcam:
+        def __init__(self, number: int) -> None: ...
+
+        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+            return True
+
+        def read(self) -> tuple[bool, object]:
+            return (True, pictures.pop(0)) if pictures else (False, None)
+
+        def release(self) -> None: ...
+
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam)
+    damaged: list[int] = []
+    webcam = read_webcam(0, on_damage=lambda: damaged.append(1))
+    picture = next(webcam)
+    assert isinstance(picture, np.ndarray)
+    assert picture.shape == (4, 6, 3)
+    assert damaged == [1]

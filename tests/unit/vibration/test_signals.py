@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat, wavfile
 
 from almenara.errors import InputError
-from almenara.vibration.signals import MEDIA_TYPES, parse_signal, read_signal
+from almenara.vibration.signals import MEDIA_TYPES, agreed_rate, parse_signal, read_signal
 
 SIGNAL = np.linspace(-0.9, 0.9, 500, dtype=np.float32)
 
@@ -23,6 +24,12 @@ def npy(values: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, values)
     return stream.getvalue()
+
+
+def npy_that_claims(shape: str) -> bytes:
+    """500 float32 samples under a header with the given text as shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + SIGNAL.tobytes()
 
 
 def wav(values: np.ndarray, rate: int = 12_000) -> bytes:
@@ -116,11 +123,69 @@ def test_more_samples_than_allowed_are_refused(body: bytes, media_type: str) -> 
     assert code_of(body, media_type, max_samples=499) == "recording-too-long"
 
 
-def test_array_that_claims_a_billion_samples_is_refused_by_its_header() -> None:
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000,), }"
-    padded = header + b" " * (117 - len(header)) + b"\n"
-    body = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded
-    assert code_of(body, "application/x-npy") == "recording-too-long"
+@pytest.mark.parametrize(
+    ("shape", "code"),
+    [
+        ("(1000000000,)", "recording-too-long"),
+        ("(-1,)", "recording-shape"),
+        ("(-2, -250)", "recording-shape"),
+        ("(True,)", "recording-shape"),
+        ("((1, 2), 3)", "recording-type"),
+        ("(499,)", "recording-shape"),
+        ("(501,)", "recording-truncated"),
+        ("(" * 300, "recording-type"),
+        ("1+" * 3000 + "1", "recording-type"),
+    ],
+)
+def test_array_whose_header_lies_is_refused(shape: str, code: str) -> None:
+    assert code_of(npy_that_claims(shape), "application/x-npy") == code
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.recursive(st.integers() | st.booleans() | st.floats() | st.text(max_size=3), lambda of: st.tuples(of, of)))
+def test_no_claimed_shape_gives_more_than_the_limit(shape: object) -> None:
+    try:
+        signal, _ = parse_signal(npy_that_claims(repr(shape)), "application/x-npy", 400)
+    except InputError:
+        return
+    assert signal.size <= 400
+
+
+def test_text_is_never_in_memory_as_lines() -> None:
+    body = b"1\n" * 400_000
+    tracemalloc.start()
+    assert code_of(body, "text/csv") == "recording-too-long"
+    _, peak_of_refusal = tracemalloc.get_traced_memory()
+    assert parse_signal(body, "text/csv", 400_000)[0].size == 400_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_of_refusal < 1_000_000
+    assert peak < 4 * 400_000 + 1_000_000
+
+
+def test_one_endless_line_is_refused() -> None:
+    assert code_of(b"1," * 100_000, "text/csv") == "recording-type"
+
+
+@pytest.mark.parametrize(
+    ("stated", "found", "rate"), [(12_000, None, 12_000), (None, 48_000, 48_000), (12_000, 12_001, 12_000)]
+)
+def test_rate_is_what_is_stated_or_found(stated: float | None, found: float | None, rate: float) -> None:
+    assert agreed_rate(stated, found, "a.wav") == rate
+
+
+@pytest.mark.parametrize(
+    ("stated", "found", "code"),
+    [
+        (None, None, "sampling-rate-missing"),
+        (12_000, 48_000, "sampling-rate-conflict"),
+        (12_000, 0, "sampling-rate-conflict"),
+    ],
+)
+def test_rates_that_do_not_agree_are_refused(stated: float | None, found: float | None, code: str) -> None:
+    with pytest.raises(InputError, match=r"a\.wav") as caught:
+        agreed_rate(stated, found, "a.wav")
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

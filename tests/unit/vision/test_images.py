@@ -18,6 +18,7 @@ from PIL import Image
 from almenara.contracts import ImageInput
 from almenara.errors import InputError
 from almenara.vision import images
+from almenara.vision.containers import Header
 
 LIMIT = 1_000_000
 
@@ -129,6 +130,21 @@ class TestBadPictures:
         body = bytearray(images.encode_png(picture))
         body[len(body) // 2] ^= 4
         assert code_of(bytes(body)) == "image-corrupt"
+
+    @pytest.mark.parametrize("marker", [0x00, 0x01, 0xD0, 0xD7])
+    def test_jpeg_that_shows_a_small_header_and_hides_a_large_picture(
+        self, picture: NDArray[np.uint8], marker: int
+    ) -> None:
+        """A decoder steps over these markers, which have no length, and decodes what looks like their segment."""
+        large, small = images.encode_jpeg(picture), images.encode_jpeg(picture[:10, :10])
+        body = large[:2] + bytes([0xFF, marker]) + len(large).to_bytes(2, "big") + large[2:] + small[2:]
+        assert code_of(body, max_pixels=100) == "image-corrupt"
+
+    def test_a_decoder_that_finds_another_size_than_the_header_is_not_believed(
+        self, picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(images, "inspect", lambda body, name: Header("PNG", 10, 10))
+        assert code_of(images.encode_png(picture)) == "image-corrupt"
 
     def test_jpeg_structure_without_a_picture(self) -> None:
         assert code_of(b"\xff\xd8\xff\xd9") == "image-corrupt"

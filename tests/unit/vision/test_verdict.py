@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_an_overlay_changes_the_anomaly_and_leaves_the_rest() -> None:
     assert shown.dtype == np.uint8
     assert np.any(shown[18, 96] != 90)
     assert np.all(shown[60:, :64] == 90)
+
+
+def test_an_overlay_mixed_in_blocks_has_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (900, 1000, 3), dtype=np.uint8)
+    in_blocks = overlay(picture, spot(16, 16, 200), make_card())
+    monkeypatch.setattr("almenara.vision.verdict._BLOCK_PIXELS", picture.size)
+    assert np.array_equal(in_blocks, overlay(picture, spot(16, 16, 200), make_card()))
+
+
+def test_an_overlay_takes_no_floats_of_the_whole_picture() -> None:
+    picture = np.zeros((1500, 1000, 3), dtype=np.uint8)
+    tracemalloc.start()
+    overlay(picture, spot(24, 6), make_card())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * 1500 * 1000
 
 
 def test_the_heatmap_is_a_png_on_a_fixed_range() -> None:
