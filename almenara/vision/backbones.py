@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,21 @@ class Backbone:
     taps: tuple[str, ...]
     stride: int
     build: Callable[[int, Sequence[str]], Any]
+
+
+def load_tensorflow() -> Any:
+    """TensorFlow; what its libraries write on standard error while they load, whatever the log level, is dropped."""
+    if "tensorflow" not in sys.modules:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            import_module("tensorflow")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    return sys.modules["tensorflow"]
 
 
 def backbone(name: str, size: int, taps: Sequence[str] | None = None) -> Any:
@@ -94,6 +111,7 @@ def _efficientnet_lite0(size: int, taps: Sequence[str]) -> Any:
 
     Layers carry the checkpoint's names with dots and leading underscores replaced, which SavedModel refuses.
     """
+    load_tensorflow()
     import keras
     from keras import layers
 

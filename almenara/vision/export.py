@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almenara.errors import InputError
-from almenara.vision.backbones import backbone, describe
+from almenara.vision.backbones import backbone, describe, load_tensorflow
 from almenara.vision.normality import Padim
 
 OPSET = 17
@@ -25,8 +25,7 @@ class Extractor:
     """
 
     def __init__(self, name: str, size: int) -> None:
-        import tensorflow as tf
-
+        tf = load_tensorflow()
         self.size = size
         self.cells = size // describe(name).stride
         self._model = backbone(name, size)
