@@ -192,7 +192,7 @@ class VibrationVerdict(Contract):
     abstained: bool
     novelty: Novelty | None = Field(default=None, description="null without a commissioned baseline of the asset")
     evidence: tuple[Peak, ...] = ()
-    quality: tuple[str, ...] = Field(default=(), description="flags: low_resolution, clipped, no_rpm, unit_assumed, …")
+    quality: tuple[str, ...] = Field(default=(), description="flags: low_resolution, clipped, no_rpm, no_baseline, …")
     windows: int = Field(ge=1)
     rms: float = Field(description="of the window, in the unit that was posted")
     unit: str | None = None

@@ -181,7 +181,7 @@ def _ensure_champions(line: Line) -> None:
         except AlmenaraError as error:
             raise ConfigurationError(
                 f"{line.var} is half-written: the files of {name} version {have[name]} are gone.",
-                "Remove it and start again: make clean && make demo",
+                f"Remove {line.var} (make clean removes ./var) and start again.",
             ) from error
     missing = [name for name in line.models if name not in have]
     if not missing:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +18,8 @@ from pathlib import Path
 from almenara.errors import ConfigurationError
 
 STOP_SECONDS = 10
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -64,6 +68,7 @@ class Children:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  one call into libc
             )
 
     def wait_until(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
@@ -90,8 +95,12 @@ class Children:
         return self.logs / f"{name}.log"
 
     def _last_words(self, name: str) -> str:
-        lines = self.log(name).read_text(errors="replace").strip().splitlines()[-3:]
-        return f"Its log, {self.log(name)}, ends: {' / '.join(lines) or '(empty)'}"
+        lines = self.log(name).read_text(errors="replace").strip().splitlines()
+        last = lines[-1][:300] if lines else "(empty)"
+        return (
+            f"Its log, {self.log(name)}, ends: {last} -- Start again; if that does not help, {self.logs.parent} may be "
+            f"damaged: remove it (make clean removes ./var) and start again."
+        )
 
 
 def answers(url: str, timeout: float = 2.0) -> bool:
@@ -114,6 +123,12 @@ def require_free_port(port: int, what: str, variable: str) -> None:
                 f"Port {port}, which {what} needs, is in use.",
                 f"Stop what listens there, or choose another: {variable}=PORT.",
             ) from error
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies, even by SIGKILL; elsewhere an orphan stays."""
+    if sys.platform == "linux":
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -28,6 +28,7 @@ RUNTIME_MODULES = (
     "errors.py",
     "contracts.py",
     "calibration.py",
+    "manifests.py",
     "servable.py",
     "vibration",
     "vision",

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from almenara.contracts import Candidate
 from almenara.errors import RegistryError
@@ -20,7 +21,8 @@ from almenara.errors import RegistryError
 def connect(tracking_uri: str) -> MlflowClient:
     """Point MLflow at a server or an embedded SQLite file, whose folder is made when it is new."""
     if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with registry_errors(tracking_uri):
+            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
     return MlflowClient(tracking_uri, tracking_uri)
@@ -71,11 +73,15 @@ def registry_errors(tracking_uri: str) -> Iterator[None]:
     """Turn MLflow's and the network's failures into one RegistryError that names the address."""
     try:
         yield
-    except (MlflowException, OSError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
+        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+            raise RegistryError(f"{first_line}.", "See what there is: almenara models list") from error
+        remedy = "Check MLFLOW_TRACKING_URI and that the server runs."
+        if tracking_uri.startswith("sqlite:///"):
+            remedy = "Check that the folder can be written; if the file is damaged, restore it or remove it."
         raise RegistryError(
-            f"The MLflow registry at {without_password(tracking_uri)} did not answer as expected: {first_line}",
-            "Check MLFLOW_TRACKING_URI and that the server runs.",
+            f"The MLflow registry at {without_password(tracking_uri)} did not answer as expected: {first_line}.", remedy
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -10,6 +11,10 @@ import typer
 from almenara import __version__
 from almenara.cli import data, demo, evaluate, models, predict, serve, train
 from almenara.errors import AlmenaraError
+
+# A registry that is away is told within seconds, not after MLflow's minutes of retries.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 app = typer.Typer(
     name="almenara",
@@ -44,12 +49,14 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; an error of ours or a missing package is one sentence on stderr and exit code 2."""
+    """Run the command; an error of ours or of the system is one sentence on stderr and exit code 2."""
     try:
         app()
-    except (AlmenaraError, ModuleNotFoundError) as error:
+    except (AlmenaraError, ModuleNotFoundError, OSError) as error:
         sentence = str(error)
         if isinstance(error, ModuleNotFoundError):
             sentence = f"The Python package {error.name} is not installed in {sys.prefix}. Install it: make install"
+        elif isinstance(error, OSError):
+            sentence = f"{error.filename or 'The system'}: {error.strerror or error}. Check path, rights and disk."
         typer.secho(f"almenara: {sentence}", fg="red", err=True)
         sys.exit(2)

@@ -1,8 +1,8 @@
-"""`almenara serve`: the API as a child process."""
+"""`almenara serve`: the API, which takes this process's place and so its signals too."""
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from typing import Annotated
 
@@ -18,9 +18,4 @@ def serve(
     Example: `almenara serve --port 8000`
     """
     options = [*(["--host", host] if host else []), *(["--port", str(port)] if port else [])]
-    child = subprocess.Popen([sys.executable, "-m", "almenara_api", *options])
-    while True:
-        try:
-            raise typer.Exit(child.wait())
-        except KeyboardInterrupt:  # Ctrl-C reaches the child too: wait for it to end cleanly
-            continue
+    os.execv(sys.executable, [sys.executable, "-m", "almenara_api", *options])  # noqa: S606  our own module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almenara.errors import InputError
+from almenara.manifests import open_manifest
 from almenara.vibration.bearings import Bearing, bearing
 from almenara.vibration.signals import agreed_rate, parse_signal, read_signal
 from almenara.vibration.windowing import check_rate, windows
@@ -91,8 +91,7 @@ def load_folder(folder: str | Path) -> list[Recording]:
         )
     recordings: list[Recording] = []
     lines: dict[str, int] = {}
-    with manifest.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, restval="")
+    with open_manifest(manifest) as reader:
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
             raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from almenara.contracts import ImageInput
 from almenara.errors import InputError
+from almenara.manifests import open_manifest
 from almenara.vision.containers import inspect
 
 MAX_PIXELS = 25_000_000
@@ -182,8 +182,7 @@ def fingerprint(samples: Sequence[Sample]) -> str:
 
 def _from_manifest(manifest: Path) -> Iterator[Sample]:
     folder, seen = manifest.parent, set[str]()
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    with open_manifest(manifest) as rows:
         missing = [column for column in ("file", "label") if column not in (rows.fieldnames or ())]
         if missing:
             raise InputError("dataset-manifest", f"{manifest}: line 1 names no column {missing[0]!r}.", "Add it.")

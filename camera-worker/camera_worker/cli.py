@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from almenara.errors import AlmenaraError, InputError
 from almenara.settings import load_settings
 from camera_worker.camera import Scored
-from camera_worker.config import AlarmConfig, CameraConfig, WorkerConfig, load_config
+from camera_worker.config import API_URL, AlarmConfig, CameraConfig, WorkerConfig, load_config
 from camera_worker.redaction import RedactingFormatter, redact
 from camera_worker.simulator import CONTROL_HELP, SimulatedCamera
 from camera_worker.simulator.scenes import parse_scene
@@ -39,6 +39,10 @@ def main() -> None:
         app(prog_name="camera-worker")
     except AlmenaraError as error:
         sys.stderr.write(f"camera-worker: {redact(str(error))}\n")
+        sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename or 'The system'}: {error.strerror or error}. Check path, rights and disk."
+        sys.stderr.write(f"camera-worker: {redact(where)}\n")
         sys.exit(2)
     except Exception:  # noqa: BLE001 - shown as Python would, but redacted
         sys.stderr.write(redact(traceback.format_exc()))
@@ -87,6 +91,8 @@ def watch(
     given: dict[str, Any] = {"model": model, "fps": fps}
     chosen = {key: value for key, value in given.items() if value is not None}
     worker = _configure(config, source, name, threshold, chosen)
+    if api_url is not None and not API_URL.fullmatch(api_url):
+        raise InputError("api-url", f"{api_url!r} is no address of an API.", "Give one such as http://127.0.0.1:8000.")
     worker = worker.model_copy(
         update={
             "alerts": (bool(config) and worker.alerts) if alerts is None else alerts,

@@ -27,6 +27,7 @@ from camera_worker.yaml_lines import Location, parse_yaml
 
 _Report = Callable[[Location, str], None]
 
+API_URL = re.compile(r"https?://\S+")
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\})")
@@ -56,7 +57,7 @@ class _Part(BaseModel):
 class ApiConfig(_Part):
     """Where verdicts come from."""
 
-    url: str | None = Field(default=None, pattern=r"^https?://\S+$", description="address of the API")
+    url: str | None = Field(default=None, pattern=rf"^{API_URL.pattern}$", description="address of the API")
     key: SecretStr | None = Field(default=None, description="sent as X-API-Key")
     timeout: PositiveDuration = Field(default=5.0, description="of one request")
 

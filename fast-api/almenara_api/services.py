@@ -211,11 +211,10 @@ def _no_champion(status: int) -> Problem:
 
 
 def _wrong_task(name: str, task: Task) -> Problem:
-    other: Task = "vibration" if task == "vision" else "vision"
     return Problem(
         409,
         "model-task",
         f"{name} is no model that judges single {task} inputs.",
-        f"Post to /v1/{other}/{name}/predict; a baseline is used by naming its asset: ?asset=NAME. "
-        "GET /v1/models lists task and role of each.",
+        "GET /v1/models lists task and role of each: vision models answer at /v1/vision/NAME/predict, bearing "
+        "classifiers at /v1/vibration/NAME/predict, and a baseline is used by naming its asset, ?asset=NAME.",
     )

@@ -34,7 +34,11 @@ class VibrationParameters(BaseModel):
     bearing: str | None = Field(default=None, max_length=80, description="designation, such as 6205-2RS")
     unit: str | None = Field(default=None, max_length=20, description="of the samples, such as g or m/s²")
     asset: str | None = Field(
-        default=None, min_length=1, max_length=200, description="the machine; its baseline then decides its alarm"
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="the machine; its baseline then decides its alarm",
     )
 
 

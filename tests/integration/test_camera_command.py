@@ -250,3 +250,10 @@ def test_real_pictures_of_a_folder_are_streamed(tmp_path: Path) -> None:
     shown = {frame.to_ndarray(format="gray")[::40, ::40].tobytes() for frame in frames}
     assert frames[0].width == 640
     assert len(shown) > 1
+
+
+def test_an_api_address_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "camera_worker", "--source", "rtsp://127.0.0.1:9/cam", "--api-url", "foo"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "'foo' is no address of an API. Give one such as http://127.0.0.1:8000." in ended.stderr

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from almenara.cli import main
+from almenara.processes import answers
 from almenara.registry import Registry
 from almenara.training import Trainer
 from tests.support.data import require_data
 from tests.support.packages import classifier_candidate, vision_candidate
+from tests.support.servers import free_port, running
 
 
 class Command:
@@ -202,3 +204,33 @@ def test_data_import_cwru_writes_the_manifest(command: Command) -> None:
     assert len(rows) == 8
     healthy = next(row for row in rows if "97" in row.split(",")[0])
     assert ",48000" in healthy
+
+
+def test_a_damaged_registry_is_a_sentence(command: Command) -> None:
+    database = command.folder / "var" / "mlflow" / "mlflow.db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4096)
+    code, _, err = command("models", "list")
+    assert code == 2
+    assert "did not answer as expected" in err
+    assert "if the file is damaged" in err
+
+
+def test_an_output_folder_that_is_a_file_is_a_sentence(champions: Command) -> None:
+    cv2.imwrite("light.png", np.full((48, 64, 3), 200, np.uint8))
+    Path("taken").write_text("")
+    code, _, err = champions("predict", "image", "light.png", "--overlays", "taken")
+    assert code == 2
+    assert "taken: File exists" in err
+
+
+def test_serve_takes_the_place_of_the_command(tmp_path: Path) -> None:
+    """SIGTERM to the command is SIGTERM to the API: nothing is left behind."""
+    port = free_port()
+    environment = {"ALMENARA_VAR_DIR": str(tmp_path / "var")}
+    command = [sys.executable, "-m", "almenara", "serve", "--port", str(port)]
+    live = f"http://127.0.0.1:{port}/health/live"
+    with running(command, tmp_path / "log", ready=lambda: answers(live), environment=environment) as served:
+        served.terminate()
+        assert served.wait(15) == 0
+        assert not answers(live)

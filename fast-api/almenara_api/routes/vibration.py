@@ -20,6 +20,9 @@ from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, Vibrat
 
 router = APIRouter(prefix="/v1", tags=["vibration"])
 
+NO_BASELINE = "no_baseline"
+"""Flag of a verdict whose asset has no commissioned baseline: no alarm can come of it."""
+
 
 class VibrationVerdicts(Contract):
     """The verdicts on `signals`, in their order."""
@@ -58,7 +61,8 @@ async def predict(
     """Judge a signal with the model's champion version; a long one is cut into windows and pooled.
 
     With an `asset` that has a commissioned baseline the verdict carries `novelty`, and that decides the asset's
-    alarm. Without a baseline no alarm is ever raised: the classifier only names the fault. `signals` count as
+    alarm. Without a baseline no alarm is ever raised: the classifier only names the fault, and `quality` holds
+    `no_baseline`, as it does for a mistyped asset. `signals` count as
     recorded one after the other, the last one until now.
     """
     found = services.vibration_model(model)
@@ -83,7 +87,11 @@ def _job(
         for verdict in verdicts:
             if verdict.novelty is not None:
                 metrics.anomaly.labels(verdict.novelty.model.name).observe(verdict.novelty.anomaly)
-        if posted.parameters.asset is not None and baseline is not None:
+        if posted.parameters.asset is not None and baseline is None:
+            verdicts = tuple(
+                verdict.model_copy(update={"quality": (*verdict.quality, NO_BASELINE)}) for verdict in verdicts
+            )
+        elif posted.parameters.asset is not None:
             with metrics.stage("vibration", "alarm"):
                 _observe(services, posted.parameters.asset, posted, verdicts)
         return VibrationVerdicts(verdicts=verdicts) if posted.several else verdicts[0]

@@ -45,6 +45,31 @@ def test_children_are_stopped_on_the_way_out(tmp_path: Path) -> None:
     assert not alive(number)
 
 
+PARENT = """
+import sys, time
+from pathlib import Path
+from almenara.processes import Children
+with Children(Path(sys.argv[1])) as children:
+    children.start("sleeper", [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"])
+    children.wait_until("sleeper", lambda: "ready" in children.log("sleeper").read_text(), 10)
+    print(children._running["sleeper"].pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent died")
+def test_children_end_even_when_the_parent_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    number = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait(5)
+    deadline = time.monotonic() + 5
+    while alive(number) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(number)
+
+
 def test_a_second_interrupt_leaves_nobody_behind(tmp_path: Path) -> None:
     with Children(tmp_path) as children:
         for name, command in {"first": SLEEPER, "second": STUBBORN}.items():

@@ -34,6 +34,13 @@ def failure(folder: Path) -> InputError:
     return caught.value
 
 
+def test_a_manifest_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    header = ",".join(COLUMNS)
+    (tmp_path / "manifest.csv").write_bytes(f"{header}\nx.npy,,1,pompe n°1,,12000,,,normal,,,\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"manifest\.csv, after line \d: not a CSV file in UTF-8"):
+        load_folder(tmp_path)
+
+
 def test_recordings_carry_what_the_manifest_says(folder: Path) -> None:
     one, two = load_folder(write(folder, ROW, "b.npy,,two,fan,,25600,,,,,,"))
     assert (one.record, one.asset, one.fault, one.severity, one.unit) == ("one", "pump", "inner_race", 7.0, "g")
