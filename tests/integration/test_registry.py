@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from almenara import servable
 from almenara.errors import GateError, RegistryError
@@ -78,11 +79,22 @@ def test_fetched_package_gives_the_same_outputs(registry: Registry, tmp_path: Pa
     np.testing.assert_allclose(package.run(candidate.probes[:4])["map"], candidate.reference["map"][:4], atol=1e-5)
 
 
-def test_a_failed_gate_registers_nothing(registry: Registry) -> None:
+def wrong_constant(graph: onnx.GraphProto) -> None:
+    (scale,) = [each for each in graph.initializer if each.name == "scale"]
+    scale.CopyFrom(numpy_helper.from_array(np.float32(-1 / 250), "scale"))
+
+
+def stray_input(graph: onnx.GraphProto) -> None:
+    (scale,) = [each for each in graph.initializer if each.name == "scale"]
+    graph.initializer.remove(scale)
+    graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, []))
+
+
+@pytest.mark.parametrize("break_graph", [wrong_constant, stray_input])
+def test_a_failed_gate_registers_nothing(registry: Registry, break_graph: Callable[[onnx.GraphProto], None]) -> None:
     candidate = vision_candidate("wrong")
     model = onnx.load_from_string(candidate.graph)
-    (scale,) = [each for each in model.graph.initializer if each.name == "scale"]
-    scale.CopyFrom(numpy_helper.from_array(np.float32(-1 / 250), "scale"))
+    break_graph(model.graph)
     with pytest.raises(GateError):
         registry.register(replace(candidate, graph=model.SerializeToString()), "tests")
     assert "wrong" not in [model.name for model in registry.models()]
