@@ -352,9 +352,7 @@ def test_a_batch_of_windows_satisfies_the_on_delay_by_its_own_length(api: Runnin
 
 def test_an_asset_without_baseline_never_alarms(api: RunningApi) -> None:
     for seed in range(3):
-        verdict = post_window(api, faulty_signal(seed), asset="fan-9").json()
-        assert verdict["novelty"] is None
-        assert "no_baseline" in verdict["quality"]
+        assert "no_baseline" in post_window(api, faulty_signal(seed), asset="fan-9").json()["quality"]
         time.sleep(0.15)
     assert "fan-9" not in api.http.get("/v1/alarms").text
 
