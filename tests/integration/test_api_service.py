@@ -396,5 +396,5 @@ def test_the_openapi_documents_bodies_and_problems(api: RunningApi) -> None:
 def test_the_log_is_json_and_names_the_request(api: RunningApi) -> None:
     answer = api.http.post(VISION, content=b"", headers=JPEG | {"x-request-id": "from-the-client"})
     assert answer.headers["x-request-id"] == "from-the-client"
-    (line,) = [line for line in api.lines() if line["request_id"] == "from-the-client"]
+    line = api.line_of("from-the-client")
     assert (line["status"], line["problem"], line["path"]) == (400, "image-empty", VISION)

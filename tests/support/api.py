@@ -85,6 +85,12 @@ class RunningApi:
         """Its log so far."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
+    def line_of(self, request_id: str) -> dict[str, object]:
+        """The one log line of a request; it is written after the answer has gone out."""
+        wait_until(lambda: any(line["request_id"] == request_id for line in self.lines()), 5, self.log)
+        (line,) = [line for line in self.lines() if line["request_id"] == request_id]
+        return line
+
     def wait_ready(self, seconds: float = 60) -> None:
         """Wait until a model is in service."""
         wait_until(lambda: self.http.get("/health/ready").status_code == 200, seconds, self.log)
