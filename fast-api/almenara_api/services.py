@@ -160,9 +160,11 @@ def require_api_key(services: ServicesDependency, key: Annotated[str | None, Sec
 
 
 def _open_registry(tracking_uri: str) -> Source:
-    """The registry; imported in the store's own thread because MLflow takes seconds, with timeouts for polling."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    """The registry; imported in the store's own thread because MLflow takes seconds.
+
+    The next poll is the retry, so MLflow's own retries are off whatever the parent process prefers for itself.
+    """
+    os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"})
     from almenara.registry import Registry
 
     return Registry(tracking_uri)
