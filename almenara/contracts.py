@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Task = Literal["vision", "vibration"]
+AlarmKind = Literal["vision", "vibration", "system"]
+"""What an alarm is about: a model's verdict, or the platform itself (a blind camera, the API away)."""
 Role = Literal["anomaly", "classifier", "novelty"]
 
 Progress = Callable[[str, int, int], None]
@@ -206,7 +208,7 @@ class Observation(Contract):
     """One verdict about one source, as the alarm engine takes it."""
 
     source: str = Field(min_length=1, max_length=200, description="camera or asset")
-    kind: Task
+    kind: AlarmKind
     anomaly: float | None = Field(default=None, ge=0, le=1, description="null: nothing could be scored")
     reason: str = ""
     model: ModelRef | None = None

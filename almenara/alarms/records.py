@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from almenara.alarms.state import Change, Phase, Priority
-from almenara.contracts import Contract, ModelRef, Task
+from almenara.contracts import AlarmKind, Contract, ModelRef
 
 
 class AlarmRecord(Contract):
@@ -16,7 +16,7 @@ class AlarmRecord(Contract):
 
     id: str = Field(description="UUID; stays when the alarm is raised again before it was acknowledged")
     source: str = Field(description="camera or asset")
-    kind: Task
+    kind: AlarmKind
     priority: Priority
     phase: Phase = Field(description="of this alarm: normal once it has returned and been acknowledged")
     score: float = Field(ge=0, le=1, description="anomaly of the reading that raised it")

@@ -17,11 +17,12 @@ import cv2
 from almenara.alarms import Phase
 from almenara.contracts import Observation, VisionVerdict
 from almenara.errors import InputError
+from camera_worker.capture import Capture, CaptureState
 from camera_worker.client import ApiAwayError, ApiRefusedError, MalformedVerdictError, VisionClient
-from camera_worker.config import CameraConfig
+from camera_worker.config import DEFAULT_FPS, CameraConfig
 from camera_worker.quality import Condition, QualityJudge
 from camera_worker.slot import Frame, LatestFrame
-from camera_worker.sources import Capture, CaptureState, CaptureTiming
+from camera_worker.sources import ReadOptions
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Camera:
         self.name = config.name
         self._config, self._client, self._alarms, self._report = config, client, alarms, report
         self._source = config.parsed_source()
-        self._timing = CaptureTiming(config.connect_timeout, config.read_timeout, config.unauthorised_retry)
+        self._options = ReadOptions(config.connect_timeout, config.read_timeout, config.unauthorised_retry)
         self._slot = LatestFrame()
         self._judge = QualityJudge(frozen_after=config.frozen_after)
         self._condition = Condition.GOOD
@@ -148,7 +149,7 @@ class Camera:
         Raises InputError `video-unreadable` when a file holds no picture.
         """
         self.capture.start()
-        turn = 1.0 / self._config.fps
+        turn = 1.0 / (self._config.fps or DEFAULT_FPS)
         due = time.monotonic()
         while not stop.is_set():
             ended = self.capture.state is CaptureState.ENDED
@@ -171,7 +172,7 @@ class Camera:
         """One turn, on the newest frame if there is a new one."""
         now = time.monotonic()
         frame = self._slot.newest(after=self._sequence)
-        if frame is None or now - frame.monotonic > self._timing.read:
+        if frame is None or now - frame.monotonic > self._options.read:
             await self._miss(now)
             return
         self._sequence, self._seen_at = frame.sequence, frame.monotonic
@@ -190,7 +191,7 @@ class Camera:
         state, reason = self.capture.state, self.capture.reason
         if state in {CaptureState.OFFLINE, CaptureState.UNAUTHORISED}:
             await self._be_blind(now, Blindness.CAMERA, f"the camera is {state}: {reason}")
-        elif state is not CaptureState.ENDED and now - self._seen_at > self._timing.read:
+        elif state is not CaptureState.ENDED and now - self._seen_at > self._options.read:
             await self._be_blind(now, Blindness.CAMERA, "the camera sends no undamaged picture")
 
     async def _score(self, frame: Frame, jpeg: bytes) -> None:
@@ -245,7 +246,7 @@ class Camera:
                 self._phase, self._anomaly = phase, observation.anomaly
 
     def _new_capture(self) -> Capture:
-        return Capture(self._source, self._slot, timing=self._timing, name=self.name)
+        return Capture(self._source, self._slot, options=self._options, name=self.name)
 
     def _require_pictures(self) -> None:
         if not self.capture.counters.frames:

@@ -14,9 +14,9 @@ from almenara.errors import AlmenaraError
 from almenara.settings import Settings
 from camera_worker.alarming import AlarmDesk
 from camera_worker.camera import Camera, Scored
+from camera_worker.capture import CaptureState
 from camera_worker.client import VisionClient
 from camera_worker.config import WorkerConfig
-from camera_worker.sources import CaptureState
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,10 @@ import av
 import numpy as np
 import pytest
 
+from camera_worker.capture import Capture, CaptureState
 from camera_worker.slot import LatestFrame
 from camera_worker.sources import (
-    Capture,
-    CaptureState,
-    CaptureTiming,
+    ReadOptions,
     Source,
     SourceLostError,
     UnauthorisedError,
@@ -23,7 +22,7 @@ from camera_worker.sources import (
 )
 from tests.support.camera import CameraThread, Scene, simulated_camera, wait_for
 
-QUICK = CaptureTiming(connect=1.0, read=1.0, unauthorised=1.0)
+QUICK = ReadOptions(connect=1.0, read=1.0, unauthorised=1.0)
 
 
 @pytest.fixture
@@ -33,9 +32,9 @@ def camera() -> Iterator[CameraThread]:
 
 
 @contextlib.contextmanager
-def capturing(url: str, timing: CaptureTiming = QUICK) -> Iterator[tuple[Capture, LatestFrame]]:
+def capturing(url: str, timing: ReadOptions = QUICK) -> Iterator[tuple[Capture, LatestFrame]]:
     slot = LatestFrame()
-    capture = Capture(Source.parse(url), slot, timing=timing)
+    capture = Capture(Source.parse(url), slot, options=timing)
     capture.start()
     try:
         yield capture, slot
@@ -92,7 +91,7 @@ def test_a_lost_stream_is_noticed_and_comes_back_by_itself(camera: CameraThread,
 
 @pytest.mark.slow
 def test_a_stall_is_noticed_in_time_with_the_default_patience(camera: CameraThread) -> None:
-    with capturing(camera.url, CaptureTiming()) as (capture, _):
+    with capturing(camera.url, ReadOptions()) as (capture, _):
         wait_for(live(capture), 2)
         camera.switch("stall")
         assert wait_for(lambda: capture.state is CaptureState.OFFLINE, 4.0) > 2.5
@@ -116,7 +115,7 @@ def test_wrong_credentials_are_told_apart() -> None:
     with simulated_camera(user="plant.op", password="right") as camera:  # noqa: S106
         url = camera.url.replace("//", "//plant.op:wrong@")
         slot = LatestFrame()
-        capture = Capture(Source.parse(url), slot, timing=QUICK)
+        capture = Capture(Source.parse(url), slot, options=QUICK)
         capture.start()
         wait_for(lambda: capture.state is CaptureState.UNAUTHORISED, 2)
         capture.stop(timeout=1)
@@ -126,7 +125,7 @@ def test_wrong_credentials_are_told_apart() -> None:
 
 def test_refused_credentials_are_not_tried_again_in_a_hurry(camera: CameraThread) -> None:
     camera.switch("unauthorised")
-    with capturing(camera.url, CaptureTiming(1.0, 1.0, unauthorised=30.0)) as (capture, _):
+    with capturing(camera.url, ReadOptions(1.0, 1.0, unauthorised=30.0)) as (capture, _):
         wait_for(lambda: capture.state is CaptureState.UNAUTHORISED, 2)
         camera.switch("none")
         time.sleep(1.5)
@@ -141,7 +140,7 @@ def test_refused_credentials_are_not_tried_again_in_a_hurry(camera: CameraThread
 def test_odd_credentials_work() -> None:
     with simulated_camera(user="plant.op", password="p@ss w/rd:%") as camera:  # noqa: S106
         source = Source.parse(camera.url, username="plant.op", password="p@ss w/rd:%")  # noqa: S106
-        capture = Capture(source, LatestFrame(), timing=QUICK)
+        capture = Capture(source, LatestFrame(), options=QUICK)
         capture.start()
         wait_for(live(capture), 2)
         capture.stop(timeout=2)

@@ -17,13 +17,13 @@ import pytest
 from almenara.alarms import AlarmRecord, AlarmStore, Change, Phase
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
-from camera_worker import sources
+from camera_worker import capture
 from camera_worker.alarming import AlarmDesk
 from camera_worker.camera import Camera, CameraState, Scored
+from camera_worker.capture import CaptureState
 from camera_worker.client import VisionClient
 from camera_worker.config import parse_config
 from camera_worker.simulator import Fault, FaultKind
-from camera_worker.sources import CaptureState
 from camera_worker.supervisor import EXIT_STUCK, Supervisor
 from tests.support.camera import (
     CameraThread,
@@ -239,7 +239,7 @@ def test_odd_pictures_are_counted_and_end_neither_their_camera_nor_another(
             yield av.VideoFrame(64, 48, "y210be") if odd else av.VideoFrame.from_ndarray(good, format="rgb24")
             wait(1.2)
 
-    monkeypatch.setattr(sources, "read_file", read_odd)
+    monkeypatch.setattr(capture, "read_file", read_odd)
     video = rig.var.parent / "odd.mp4"
     video.touch()
     with caplog.at_level(logging.WARNING):

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from almenara.errors import InputError
-from camera_worker.config import load_config, parse_config, parse_duration
+from camera_worker.config import TEMPLATE, load_config, parse_config, parse_duration
 from camera_worker.sources import SourceKind
-from camera_worker.template import TEMPLATE
 
 MINIMAL = """\
 cameras:
@@ -27,7 +26,7 @@ def refusal(text: str, **environment: str) -> str:
 def test_the_least_file_gets_the_defaults() -> None:
     config = parse_config(MINIMAL, name="x", environment={})
     (camera,) = config.cameras
-    assert (camera.name, camera.fps, camera.read_timeout) == ("outflow", 2.0, 3.0)
+    assert (camera.name, camera.fps, camera.read_timeout) == ("outflow", None, 3.0)
     assert camera.alarm.rule().on_delay_seconds == 2.0
     assert config.alerts
 

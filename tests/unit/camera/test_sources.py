@@ -13,15 +13,12 @@ import numpy as np
 import pytest
 
 from almenara.errors import InputError
-from camera_worker import sources
+from camera_worker.capture import Capture, CaptureState, backoff
 from camera_worker.slot import LatestFrame, Picture
 from camera_worker.sources import (
-    Capture,
-    CaptureState,
     Source,
     SourceKind,
     SourceLostError,
-    backoff,
     read_file,
     read_webcam,
 )
@@ -126,7 +123,7 @@ def test_an_unforeseen_error_is_a_loss_and_the_thread_goes_on(
         yield np.zeros((4, 6, 3), np.uint8)
         raise ValueError("a picture of an odd size")
 
-    monkeypatch.setattr(sources, "read_webcam", read)
+    monkeypatch.setattr("camera_worker.capture.read_webcam", read)
     capture = Capture(Source.parse("0"), LatestFrame())
     with caplog.at_level(logging.ERROR):
         capture.start()

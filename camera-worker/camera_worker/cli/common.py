@@ -1,0 +1,15 @@
+"""What the commands share: logging to stderr without credentials."""
+
+from __future__ import annotations
+
+import logging
+
+from camera_worker.redaction import RedactingFormatter
+
+
+def log_to_stderr() -> None:
+    """Every record goes to stderr, redacted."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,0 +1,41 @@
+"""`camera-worker validate` and `create-config`: check and make a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from almenara.errors import InputError
+from camera_worker.config import TEMPLATE, load_config
+
+DEFAULT_CONFIG = Path("cameras.yaml")
+
+
+def validate(file: Annotated[Path, typer.Argument(help="Configuration file (YAML).")]) -> None:
+    """Check a configuration file; every mistake is named with its line.
+
+    Example: camera-worker validate cameras.yaml
+    """
+    worker = load_config(file)
+    for camera in worker.cameras:
+        typer.echo(f"{camera.name}: {camera.parsed_source().label}, model {camera.model}")
+    typer.echo(f"{file} is valid.")
+
+
+def create_config(
+    file: Annotated[Path, typer.Argument(help="File to write; it must not exist.")] = DEFAULT_CONFIG,
+) -> None:
+    """Write a commented configuration file.
+
+    Example: camera-worker create-config cameras.yaml
+    """
+    try:
+        with file.open("x", encoding="utf-8") as out:
+            out.write(TEMPLATE)
+    except FileExistsError:
+        raise InputError("config-exists", f"{file} is there already.", "Name another file.") from None
+    except OSError as error:
+        raise InputError("config-unwritable", f"{file} cannot be written: {error.strerror}.") from None
+    typer.echo(f"Wrote {file}. Check it with: camera-worker validate {file}")
