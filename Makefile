@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ONCE ?=
 
-.PHONY: help install demo test test-fast lint format lock clean distclean check-python
+.PHONY: help install demo test test-fast bench-camera lint format lock clean distclean check-python
 
 help: ## list the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check-python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: Python is missing. Install it: sudo apt-get install python3 python3-venv" >&2; exit 2; }
@@ -49,6 +49,9 @@ test: $(VENV)/.dev ## install what is missing and run the whole test suite
 
 test-fast: $(VENV)/.dev ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow"
+
+bench-camera: $(VENV)/.dev ## measure the camera worker (QUICK=1: in three minutes, judging nothing)
+	@$(BIN)/python -m benchmarks.camera $(if $(QUICK),--quick)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .

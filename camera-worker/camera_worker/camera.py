@@ -1,4 +1,4 @@
-"""One camera's turn: the newest frame is judged, scored through the API, and told to the alarm engine."""
+"""One camera: connected when its schedule says so, its newest frame scored at every turn, its state told."""
 
 from __future__ import annotations
 
@@ -7,102 +7,50 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Protocol
 
-import cv2
-
-from almenara.alarms import Phase
-from almenara.contracts import Observation, VisionVerdict
 from almenara.errors import InputError
 from camera_worker.capture import Capture, CaptureState
-from camera_worker.client import ApiAwayError, ApiRefusedError, MalformedVerdictError, VisionClient
+from camera_worker.client import VisionClient
 from camera_worker.config import DEFAULT_FPS, CameraConfig
-from camera_worker.quality import Condition, QualityJudge
+from camera_worker.health import StreamHealth
+from camera_worker.history import History
+from camera_worker.picture import Preparer
+from camera_worker.playback import Playback
+from camera_worker.quality import Condition
+from camera_worker.scoring import OwnThread, Picture, Scoring
+from camera_worker.sight import Sighting
 from camera_worker.slot import Frame, LatestFrame
-from camera_worker.sources import ReadOptions
+from camera_worker.sources import SourceKind
+from camera_worker.states import AlarmSink, Blindness, CameraCounters, CameraState, Scored
+from camera_worker.view import View
+
+__all__ = ["AlarmSink", "Blindness", "Camera", "CameraCounters", "CameraState", "Scored"]
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SIDE = 1024
-JPEG_QUALITY = 90
-
+_TICK_SECONDS = 0.1
+_EARLY_SHARE = 0.25  # of a turn: so much sooner a fresh frame may be taken
+_RETRY_SECONDS = 0.25  # while blind: with the circuit breaker's second, scoring resumes well within two
 _PAUSE_AFTER_ERROR_SECONDS = 1.0
-
-
-class CameraState(StrEnum):
-    """What a person is told about a camera."""
-
-    CONNECTING = "connecting"
-    LIVE = "live"
-    FROZEN = "frozen"
-    BLACK = "black"
-    BLURRED = "blurred"
-    OFFLINE = "offline"
-    UNAUTHORISED = "unauthorised"
-    ENDED = "ended"
-
-
-@dataclass
-class CameraCounters:
-    """What became of a camera's frames."""
-
-    scored: int = 0
-    unscorable: int = 0
-    malformed: int = 0
-    api_failures: int = 0
-    store_failures: int = 0
-    abandoned_threads: int = 0
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A frame and its verdict.
-
-    Attributes:
-        jpeg: the picture exactly as it was sent.
-        age: seconds from capture to verdict.
-    """
-
-    camera: str
-    captured_at: datetime
-    jpeg: bytes
-    verdict: VisionVerdict
-    age: float
-
-
-class Blindness(StrEnum):
-    """Why nothing can be scored; a change of kind is logged, a repetition is not."""
-
-    CAMERA = "camera"
-    PICTURE = "picture"
-    API = "api"
-    VERDICT = "verdict"
-    ERROR = "error"
-    """The frame or its verdict made this program fail."""
-
-
-class AlarmSink(Protocol):
-    """Where one camera's observations go."""
-
-    def observe(self, observation: Observation, now: float, scored: Scored | None) -> Phase:
-        """Takes an observation made at `now` (monotonic) and answers with the phase that the camera is in then."""
-        ...
+_FRESH_SECONDS = 0.15  # an older frame is passed over when the next is near
+_NEAR_SECONDS = 0.5
+_MOST_AGE_SECONDS = 0.8
+_KEY_FRAME_PATIENCE_SECONDS = 30.0
+_STUCK_SECONDS = 10.0  # a turn that takes longer is blindness
+_PAUSED = "outside its schedule"
 
 
 class Camera:
-    """Samples one camera: one picture in flight, always the newest.
-
-    Frames that cannot be scored (black or frozen pictures, none at all, the API away, an answer that is no verdict, an
-    error that nobody foresaw) reach the alarm engine as *unknown*, never as normal.
+    """Samples one camera: one picture in flight, always the newest; of a video file every picture, in order.
 
     Args:
         config: the camera's configuration.
         client: scores pictures.
         alarms: told about every verdict; None only scores.
         report: told about every verdict, for `--json`.
+        history: the last seconds, for the evidence of an alarm; a new one if not given.
+        clock: gives the present as an aware datetime; the schedule follows it.
     """
 
     def __init__(
@@ -112,28 +60,96 @@ class Camera:
         *,
         alarms: AlarmSink | None = None,
         report: Callable[[Scored], None] = lambda _: None,
+        history: History | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.name = config.name
-        self._config, self._client, self._alarms, self._report = config, client, alarms, report
+        self.name, self.config = config.name, config
+        self.history = history or History(config.evidence.before, config.evidence.after)
+        self._clock = clock
         self._source = config.parsed_source()
-        self._options = ReadOptions(config.connect_timeout, config.read_timeout, config.unauthorised_retry)
-        self._slot = LatestFrame()
-        self._judge = QualityJudge(frozen_after=config.frozen_after)
+        self._options = config.read_options()
+        self._schedule = config.parsed_schedule()
+        self._plays = self._source.kind is SourceKind.FILE and not config.realtime
+        self._turn = 1.0 / (config.fps or DEFAULT_FPS)
+        self._thread = OwnThread(f"camera-{config.name}")
+        self._scoring = Scoring(config, client, self.history, self._thread, alarms=alarms, report=report)
+        self._preparer = Preparer(View(config.region, config.mask), frozen_after=config.frozen_after)
+        self._health = StreamHealth(None if config.frames == "keyframes" else config.fps or DEFAULT_FPS)
+        self._trouble = ""  # of a live stream
         self._condition = Condition.GOOD
+        self._slot = LatestFrame()
         self._sequence = self._generation = 0
-        self._seen_at = time.monotonic()
-        self._phase, self._anomaly = Phase.NORMAL, 0.0  # as of the last verdict
-        self._blindness: Blindness | None = None
-        self._told: CameraState | None = None
-        self.counters = CameraCounters()
+        self._seen_at = self._blind_told_at = time.monotonic()
+        self._turn_began: float | None = None
+        self._wake = asyncio.Event()
+        self._stopping = self._paused = False
+        self.watching = False
+        self.retired: list[Capture | Playback] = []
         self.capture = self._new_capture()
+        self._told: CameraState | None = None
+        self.state_since = datetime.now(UTC)
+
+    @property
+    def counters(self) -> CameraCounters:
+        return self._scoring.counters
+
+    @property
+    def last(self) -> Scored | None:
+        """The newest verdict."""
+        return self._scoring.last
+
+    @property
+    def blindness(self) -> Blindness | None:
+        """Why nothing can be scored now; None while pictures are scored, and for a camera that is paused."""
+        return self._scoring.blindness
+
+    @property
+    def blind_since(self) -> float | None:
+        """When blindness was noticed, seconds (monotonic)."""
+        return self._scoring.blind_since
 
     @property
     def state(self) -> CameraState:
         """What the capture thread says of the stream, and on a live stream what the pictures say."""
-        if self.capture.state is CaptureState.LIVE and self._condition is not Condition.GOOD:
+        if self._paused:
+            return CameraState.PAUSED
+        if self.capture.state is not CaptureState.LIVE:
+            return CameraState(self.capture.state)
+        if self._condition is not Condition.GOOD:
             return CameraState(self._condition)
-        return CameraState(self.capture.state)
+        return CameraState.DEGRADED if self._trouble or self.blindness is Blindness.CAMERA else CameraState.LIVE
+
+    @property
+    def reason(self) -> str:
+        """Why the camera is in its state, without credentials; empty when there is nothing to say."""
+        match self.state:
+            case CameraState.PAUSED:
+                return _PAUSED
+            case CameraState.FROZEN:
+                return "the picture does not change; `frozen_after: off` if the scene is still and free of noise"
+            case CameraState.DEGRADED:
+                return self._trouble or self._scoring.blind_reason
+            case _:
+                return self.capture.reason
+
+    def sighting(self, now: float) -> Sighting | None:
+        """How the camera stands at `now` (monotonic); None when it is not to be scored: paused, ended, not started."""
+        if not self.watching or self.capture.state is CaptureState.ENDED:
+            return None
+        scoring, began = self._scoring, self._turn_began
+        if scoring.blindness is not None:
+            of_detection = scoring.blindness.of_detection
+            return Sighting(self.name, False, scoring.blind_since, of_detection, scoring.blind_reason)
+        if began is not None and now - began > _STUCK_SECONDS:
+            asking = scoring.asked_at is not None
+            reason = "the API does not answer" if asking else "its pictures are not processed"
+            return Sighting(self.name, False, began, asking, reason)
+        return Sighting(self.name, sees=scoring.last is not None)
+
+    def stop(self) -> None:
+        """Asks `run` to end; call it in the event loop's thread."""
+        self._stopping = True
+        self._wake.set()
 
     def replace_capture(self) -> None:
         """Abandons the capture thread, which is stuck or dead, and starts another."""
@@ -142,31 +158,31 @@ class Camera:
         self.capture = self._new_capture()
         self.capture.start()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Samples `fps` times a second until `stop` is set or a file has been played to its end.
+    async def run(self) -> None:
+        """Samples `fps` times a second until `stop` is called or a file has been played to its end.
 
         A frame that fails in an unforeseen way is counted as unscorable, and sampling goes on after a pause.
         Raises InputError `video-unreadable` when a file holds no picture.
         """
-        self.capture.start()
-        turn = 1.0 / (self._config.fps or DEFAULT_FPS)
-        due = time.monotonic()
-        while not stop.is_set():
-            ended = self.capture.state is CaptureState.ENDED
-            pause = turn
-            try:
-                await self.sample()
-            except Exception as error:  # noqa: BLE001 - logged by `_be_blind`; one odd frame must not end a camera
-                pause = max(turn, _PAUSE_AFTER_ERROR_SECONDS)
-                self.counters.unscorable += 1
-                reason = f"the frame could not be processed ({type(error).__name__})"
-                await self._be_blind(self._seen_at, Blindness.ERROR, reason, error)
-            self._tell_state()
-            if ended:
+        teller = asyncio.create_task(self._tell_states(), name=f"states of {self.name}")
+        try:
+            while not self._stopping and self.capture.state is not CaptureState.ENDED:
+                if not self._on_duty:
+                    await self._pause()
+                elif isinstance(self.capture, Playback):
+                    await self._play(self.capture)
+                    break
+                else:
+                    await self._watch()
+            if not self._stopping:
                 self._require_pictures()
-                return
-            due = max(due + pause, time.monotonic())
-            await _sleep(due - time.monotonic(), stop)
+        finally:
+            self.watching = False
+            teller.cancel()
+            self._tell_state()
+            self.capture.stop()
+            self._slot.call_on_next(None)
+            self._thread.end()
 
     async def sample(self) -> None:
         """One turn, on the newest frame if there is a new one."""
@@ -174,122 +190,177 @@ class Camera:
         frame = self._slot.newest(after=self._sequence)
         if frame is None or now - frame.monotonic > self._options.read:
             await self._miss(now)
-            return
-        self._sequence, self._seen_at = frame.sequence, frame.monotonic
+        else:
+            await self._take(frame, frame.monotonic)
+
+    @property
+    def _on_duty(self) -> bool:
+        """Whether the schedule says so."""
+        return self._schedule is None or self._schedule.is_active(self._clock())
+
+    async def _pause(self) -> None:
+        """Stays disconnected until the schedule or `stop` ends it."""
+        self._paused = True
+        self._scoring.forget_blindness()
+        await self._scoring.be_unknown(time.monotonic(), _PAUSED)
+        while not self._stopping and not self._on_duty:
+            await self._rest(_NEAR_SECONDS)
+        self._paused = False
+
+    async def _watch(self) -> None:
+        """Samples the live source until `stop`, the end of its hours, or the end of a file played in real time."""
+        self.capture.start()
+        self._seen_at = due = time.monotonic()
+        self.watching = True
+        while not self._stopping and self._on_duty:
+            ended = self.capture.state is CaptureState.ENDED
+            frame = self._due_frame(due, ended=ended)
+            if frame is not None:
+                await self._take(frame, frame.monotonic)
+                pause = _PAUSE_AFTER_ERROR_SECONDS if self.blindness is Blindness.ERROR else 0.0
+                due = max(due + self._turn, time.monotonic() + pause)
+                if self.blindness is not None:
+                    due = min(due, time.monotonic() + max(_RETRY_SECONDS, pause))
+            elif ended:
+                return
+            else:
+                await self._miss(time.monotonic())
+                await self._await_frame(due)
+        if not self._stopping:
+            self._retire_capture()
+
+    async def _play(self, playback: Playback) -> None:
+        """Scores a video file in its own time: every picture, or as many a second as `fps` says."""
+        playback.start()
+        self.watching = True
+        while not self._stopping:
+            self._turn_began = time.monotonic()
+            frame = await self._thread.run(playback.next_frame)
+            if frame is None:
+                return
+            await self._take(frame, time.monotonic())
+
+    async def _take(self, frame: Frame, taken_at: float) -> None:
+        """Scores a frame; that of a recording again and again until the API has answered, so that none is left out."""
+        self._sequence, self._seen_at = frame.sequence, time.monotonic()
+        self._turn_began = self._seen_at
         if frame.generation != self._generation:
             self._generation = frame.generation
-            self._judge = QualityJudge(frozen_after=self._config.frozen_after)
-        jpeg, self._condition = await asyncio.to_thread(prepare, frame, self._judge)
-        if self._condition.scorable:
-            await self._score(frame, jpeg)
-        else:
+            self._preparer.restart()
+        try:
+            prepared = await self._thread.run(self._preparer.prepare, frame)
+            self._condition = prepared.condition
+            picture = Picture(frame, prepared, taken_at, self._position(frame))
+            while not await self._scoring.take(picture) and self._plays and not self._stopping:
+                await self._rest(_RETRY_SECONDS)
+        except Exception as error:  # noqa: BLE001 - logged by `be_blind`; one odd frame must not end a camera
             self.counters.unscorable += 1
-            await self._be_blind(frame.monotonic, Blindness.PICTURE, f"the picture is {self._condition}")
+            reason = f"the frame could not be processed ({type(error).__name__})"
+            await self._scoring.be_blind(frame.monotonic, Blindness.ERROR, reason, error=error)
+        finally:
+            self._turn_began = None
 
     async def _miss(self, now: float) -> None:
         """No new frame: nothing to say of a slow camera, blindness when it lasts or the source is lost."""
         state, reason = self.capture.state, self.capture.reason
         if state in {CaptureState.OFFLINE, CaptureState.UNAUTHORISED}:
-            await self._be_blind(now, Blindness.CAMERA, f"the camera is {state}: {reason}")
-        elif state is not CaptureState.ENDED and now - self._seen_at > self._options.read:
-            await self._be_blind(now, Blindness.CAMERA, "the camera sends no undamaged picture")
-
-    async def _score(self, frame: Frame, jpeg: bytes) -> None:
-        try:
-            verdict = await self._client.predict(jpeg, self._config.model, overlay=self._may_raise)
-        except MalformedVerdictError as error:
-            self.counters.malformed += 1
-            await self._be_blind(frame.monotonic, Blindness.VERDICT, str(error))
-        except (ApiAwayError, ApiRefusedError) as error:
-            self.counters.api_failures += 1
-            await self._be_blind(frame.monotonic, Blindness.API, str(error))
+            reason = f"the camera is {state}: {reason}"
+            self._condition = Condition.GOOD
+        elif state is not CaptureState.ENDED and self._sees_nothing(now):
+            reason = "the camera sends no undamaged picture"
         else:
-            self.counters.scored += 1
-            age = time.monotonic() - frame.monotonic
-            scored = Scored(self.name, frame.captured_at, jpeg, verdict, age)
-            self._report(scored)
-            if self._blindness is not None:
-                logger.info("%s: frames are scored again.", self.name)
-                self._blindness = None
-            await self._observe(_observation(scored), frame.monotonic, scored)
+            return
+        if self.blindness is not Blindness.CAMERA or now - self._blind_told_at >= _NEAR_SECONDS:
+            self._blind_told_at = now
+            await self._scoring.be_blind(now, Blindness.CAMERA, reason)
+
+    def _sees_nothing(self, now: float) -> bool:
+        """Whether undamaged pictures stopped coming; of key frames alone their packets tell, within bounds."""
+        patience = self._options.read
+        if now - max(self._seen_at, self.capture.seen_at) > patience:
+            return True
+        between = self.capture.keyframe_interval or _KEY_FRAME_PATIENCE_SECONDS / 2
+        return self._options.keyframes_only and now - self._seen_at > max(patience, 2 * between)
+
+    def _due_frame(self, due: float, *, ended: bool) -> Frame | None:
+        """The newest frame if it is to be taken now; one that is not fresh only if no newer one is near."""
+        frame = self._slot.newest(after=self._sequence)
+        if frame is None or ended:
+            return frame
+        now, read = time.monotonic(), self._options.read
+        age = now - frame.monotonic
+        interval = self._interval
+        if now < due - self._turn * _EARLY_SHARE or age > min(read, max(_MOST_AGE_SECONDS, 2 * interval)):
+            return None
+        next_is_near = interval <= _NEAR_SECONDS and age <= interval + _FRESH_SECONDS
+        return None if age > _FRESH_SECONDS and next_is_near else frame
 
     @property
-    def _may_raise(self) -> bool:
-        """Whether the next verdict can raise an alarm: an on-delay is running, or there is none.
+    def _interval(self) -> float:
+        """Seconds between pictures, as far as it is known."""
+        if self._options.keyframes_only and self.capture.keyframe_interval:
+            return self.capture.keyframe_interval
+        return 1 / self.capture.fps if self.capture.fps else self._options.read
 
-        Blindness in between does not matter, since it pauses an on-delay.
-        """
-        alarm = self._config.alarm
-        if self._alarms is None:
-            return False
-        again = self._phase is Phase.RETURNED_UNACKNOWLEDGED and self._anomaly >= alarm.threshold - alarm.deadband
-        return again or self._phase is Phase.PENDING or alarm.on_delay == 0
-
-    async def _be_blind(self, now: float, blindness: Blindness, reason: str, error: Exception | None = None) -> None:
-        if blindness is not self._blindness:
-            logger.warning("%s: nothing can be scored: %s", self.name, reason, exc_info=error)
-            self._blindness = blindness
-        moment = datetime.now(UTC)
-        unknown = Observation(source=self.name, kind="vision", anomaly=None, reason=reason, observed_at=moment)
-        await self._observe(unknown, now, None)
-
-    async def _observe(self, observation: Observation, now: float, scored: Scored | None) -> None:
-        if self._alarms is None:
+    async def _await_frame(self, due: float) -> None:
+        """Waits until a frame may be taken, at most a tenth of a second, so that a loss is noticed soon."""
+        early = due - self._turn * _EARLY_SHARE - time.monotonic()
+        if early > 0:
+            await self._rest(min(early, _TICK_SECONDS))
             return
-        try:
-            phase = await asyncio.to_thread(self._alarms.observe, observation, now, scored)
-        except Exception:
-            self.counters.store_failures += 1
-            logger.exception("%s: the alarm store failed; the next observation tries again.", self.name)
-        else:
-            if observation.anomaly is not None:
-                self._phase, self._anomaly = phase, observation.anomaly
+        loop = asyncio.get_running_loop()
 
-    def _new_capture(self) -> Capture:
+        def arrived() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(self._wake.set)
+
+        self._slot.call_on_next(arrived)
+        await self._rest(_TICK_SECONDS)
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleeps, and wakes at once when a frame that was waited for arrives or `stop` is called."""
+        if not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), seconds)
+            self._wake.clear()
+
+    def _position(self, frame: Frame) -> float | None:
+        return frame.monotonic - self.capture.started_at if isinstance(self.capture, Playback) else None
+
+    def _new_capture(self) -> Capture | Playback:
+        if self._plays:
+            return Playback(self._source, options=self._options, fps=self.config.fps, name=self.name)
         return Capture(self._source, self._slot, options=self._options, name=self.name)
+
+    def _retire_capture(self) -> None:
+        self.watching = False
+        self.capture.stop()
+        self.retired.append(self.capture)
+        self.capture = self._new_capture()
 
     def _require_pictures(self) -> None:
         if not self.capture.counters.frames:
-            fact = f"{self._source.label} holds no picture that can be read: {self.capture.reason}."
+            reason = self.capture.reason.removeprefix("it holds no picture that can be read: ")
+            fact = f"{self._source.label} holds no picture that can be read: {reason}."
             raise InputError("video-unreadable", fact, "Check that it is a video file.")
 
+    async def _tell_states(self) -> None:
+        """Logs the state as it changes, also while a request or the store takes its time."""
+        while True:
+            live = self.capture.state is CaptureState.LIVE and self._generation > 0
+            self._trouble = self._judge_stream() if live else ""
+            self._tell_state()
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _judge_stream(self) -> str:
+        capture = self.capture
+        share, fps = capture.damaged_share, capture.fps
+        return self._health.judge(time.monotonic(), self._generation, damaged_share=share, fps=fps)
+
     def _tell_state(self) -> None:
-        if (state := self.state) is not self._told:
-            self._told = state
-            reason = f": {self.capture.reason}" if self.capture.reason else ""
-            logger.info("%s (%s) is %s%s", self.name, self._source.label, state, reason)
-
-
-def prepare(frame: Frame, judge: QualityJudge) -> tuple[bytes, Condition]:
-    """The JPEG to score, longest side at most 1024 pixels, and what the picture is worth."""
-    image = frame.rgb(LONGEST_SIDE)
-    condition = judge.judge(image, frame.monotonic)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-    if not encoded:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return jpeg.tobytes(), condition
-
-
-def _observation(scored: Scored) -> Observation:
-    verdict = scored.verdict
-    if verdict.regions:
-        largest = max(verdict.regions, key=lambda region: region.score)
-        where = f" at {largest.x + largest.width / 2:.0%}, {largest.y + largest.height / 2:.0%} of the picture"
-    else:
-        where = ""
-    rarity = f"as rare as 1 in {1 / verdict.p_value:.0f} normal pictures"
-    return Observation(
-        source=scored.camera,
-        kind="vision",
-        anomaly=verdict.anomaly,
-        reason=f"{verdict.label}{where}, {rarity}",
-        model=verdict.model,
-        observed_at=scored.captured_at,
-    )
-
-
-async def _sleep(seconds: float, stop: asyncio.Event) -> None:
-    """Sleeps, and wakes at once when `stop` is set."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), max(0.0, seconds))
+        if (state := self.state) is self._told:
+            return
+        self._told, self.state_since = state, datetime.now(UTC)
+        reason = f": {self.reason}" if self.reason else ""
+        level = logging.INFO if state.good else logging.WARNING
+        logger.log(level, "%s (%s) is %s%s", self.name, self._source.label, state, reason)

@@ -6,21 +6,20 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
-from camera_worker.slot import LatestFrame, Picture
+from camera_worker.meter import CaptureCounters, StreamMeter
+from camera_worker.slot import LatestFrame
 from camera_worker.sources import (
     ReadOptions,
     Source,
     SourceKind,
     SourceLostError,
     UnauthorisedError,
-    read_file,
-    read_stream,
-    read_webcam,
+    read_source,
 )
+
+__all__ = ["Capture", "CaptureCounters", "CaptureState", "backoff"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +36,14 @@ class CaptureState(StrEnum):
     """A video file has been played to its end, or as far as it can be read."""
 
 
-@dataclass
-class CaptureCounters:
-    """What a capture thread has been through; written by it, read by anybody."""
-
-    frames: int = 0
-    damaged: int = 0
-    connections: int = 0
-    losses: int = 0
-
-
 class Capture:
     """A daemon thread that puts a source's pictures into a slot, and reconnects by itself after every loss.
 
     Damaged pictures, those that cannot be decoded or that the decoder had to guess parts of, are counted and never put
     into the slot. An error that nobody foresaw is a loss like another. A file is played in its own time, once.
+
+    Attributes:
+        state, reason: of the source, and why; the reason is empty while all is well.
     """
 
     def __init__(
@@ -61,7 +53,7 @@ class Capture:
         self._options = options or ReadOptions()
         self._stop = threading.Event()
         self._beaten_at = time.monotonic()
-        self.counters = CaptureCounters()
+        self._meter = StreamMeter()
         self.state = CaptureState.CONNECTING
         self.reason = ""
         self._thread = threading.Thread(target=self._run, name=f"capture-{name}", daemon=True)
@@ -83,7 +75,36 @@ class Capture:
     @property
     def silence(self) -> float:
         """Seconds since the thread last showed that it is not stuck."""
-        return time.monotonic() - self._beaten_at
+        return time.monotonic() - max(self._beaten_at, self._meter.touched_at)
+
+    @property
+    def counters(self) -> CaptureCounters:
+        return self._meter.counters
+
+    @property
+    def seen_at(self) -> float:
+        """Seconds (monotonic) of the last sign that undamaged pictures keep coming; at first, of the start."""
+        return self._meter.seen_at
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the last picture."""
+        return self._meter.size
+
+    @property
+    def fps(self) -> float:
+        """Undamaged pictures a second over the last ten seconds, or since the connection began."""
+        return self._meter.fps
+
+    @property
+    def damaged_share(self) -> float:
+        """Share of the pictures of the last ten seconds that were damaged, 0 to 1."""
+        return self._meter.damaged_share
+
+    @property
+    def keyframe_interval(self) -> float | None:
+        """Seconds between the last two key frames; None before there were two."""
+        return self._meter.keyframe_interval
 
     def _run(self) -> None:
         try:
@@ -96,33 +117,42 @@ class Capture:
         failures = 0
         while not self._stop.is_set():
             self._beat()
-            generation = self._slot.new_generation()
-            connected = False
-            try:
-                for picture in self._pictures():
-                    if self._stop.is_set() or not self._slot.put(picture, generation):
-                        return
-                    if not connected:
-                        connected, failures = True, 0
-                        self.counters.connections += 1
-                        self._become(CaptureState.LIVE)
-                    self.counters.frames += 1
-                    self._beat()
-                if self._source.kind is SourceKind.FILE:
-                    self._become(CaptureState.ENDED)
-                    return
-                raise SourceLostError("the camera ended the stream")  # noqa: TRY301 - one way to lose a source
-            except UnauthorisedError as error:
-                self._lost(CaptureState.UNAUTHORISED, str(error), connected)
-                self._rest(self._options.unauthorised)
-            except Exception as error:  # noqa: BLE001 - logged by `_reason`; the next connection may do better
-                reason = self._reason(error)
-                if self._source.kind is SourceKind.FILE:
-                    self._become(CaptureState.ENDED, reason)
-                    return
-                self._lost(CaptureState.OFFLINE, reason, connected)
-                self._rest(backoff(failures))
-                failures += 1
+            lost = self._connect()
+            if lost is None:
+                return
+            state, reason, connected = lost
+            failures = 0 if connected else failures
+            self.counters.losses += connected
+            self._become(state, reason)
+            self._rest(self._options.unauthorised if state is CaptureState.UNAUTHORISED else backoff(failures))
+            failures += 1
+
+    def _connect(self) -> tuple[CaptureState, str, bool] | None:
+        """Reads one connection to its end: how it was lost and whether it gave pictures; None when no other follows."""
+        generation = self._slot.new_generation()
+        self._meter.restart()
+        before = self.counters.frames
+        try:
+            for picture in read_source(self._source, self._options, self._meter, wait=self._rest):
+                if self._stop.is_set() or not self._slot.put(picture, generation):
+                    return None
+                self._meter.picture(picture)
+                if self.counters.frames == before + 1:
+                    self.counters.connections += 1
+                    self._become(CaptureState.LIVE)
+            state, reason = CaptureState.OFFLINE, "the camera ended the stream"
+        except UnauthorisedError as error:
+            state, reason = CaptureState.UNAUTHORISED, str(error)
+        except Exception as error:  # noqa: BLE001 - logged by `_reason`; the next connection may do better
+            state, reason = CaptureState.OFFLINE, self._reason(error)
+        else:
+            if self._source.kind is SourceKind.FILE:
+                self._become(CaptureState.ENDED)
+                return None
+        if self._source.kind is SourceKind.FILE:
+            self._become(CaptureState.ENDED, reason)
+            return None
+        return state, reason, self.counters.frames > before
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, SourceLostError):
@@ -130,23 +160,6 @@ class Capture:
         self.counters.damaged += 1
         logger.error("%s: reading failed in an unforeseen way.", self._source.label, exc_info=error)
         return f"reading failed ({type(error).__name__})"
-
-    def _pictures(self) -> Iterator[Picture]:
-        match self._source.kind:
-            case SourceKind.STREAM:
-                return read_stream(self._source.address, self._options, on_damage=self._damaged)
-            case SourceKind.FILE:
-                return read_file(self._source.address, wait=self._rest, on_damage=self._damaged)
-            case SourceKind.WEBCAM:
-                return read_webcam(int(self._source.address), on_damage=self._damaged)
-
-    def _damaged(self) -> None:
-        self.counters.damaged += 1
-        self._beat()
-
-    def _lost(self, state: CaptureState, reason: str, connected: bool) -> None:
-        self.counters.losses += connected
-        self._become(state, reason)
 
     def _become(self, state: CaptureState, reason: str = "") -> None:
         self.reason = reason

@@ -1,8 +1,9 @@
-"""Evidence of an alarm on disk: the frame that was scored, its heatmap overlay and the verdict."""
+"""Evidence of an alarm on disk: the frame that was scored, its heatmap overlay, the verdict and the seconds around."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from almenara.contracts import VisionVerdict
+
+STRIP = "strip.jpg"
 
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg"}
 
@@ -21,8 +24,10 @@ class EvidenceFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def save(self, camera: str, captured_at: datetime, jpeg: bytes, verdict: VisionVerdict) -> tuple[str, ...]:
-        """Writes ``frame.jpg``, ``overlay.png`` (or ``.jpg``; if the verdict has one) and ``verdict.json``.
+    def save(
+        self, camera: str, captured_at: datetime, jpeg: bytes, verdict: VisionVerdict, *, strip: bytes | None = None
+    ) -> tuple[str, ...]:
+        """Writes ``frame.jpg`` and ``verdict.json``, and if there are such an overlay and ``strip.jpg``.
 
         They are on the disk before this returns, and the subfolder is there whole or not at all.
 
@@ -31,10 +36,9 @@ class EvidenceFolder:
         stamp = captured_at.strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
         target = self._folder / f"{stamp}-{camera}"
         partial = self._folder / f".{target.name}.{uuid.uuid4().hex[:8]}"
-        files = {"frame.jpg": jpeg}
-        if verdict.heatmap:
-            overlay = base64.b64decode(verdict.heatmap.base64)
-            files[f"overlay{_SUFFIXES[verdict.heatmap.media_type]}"] = overlay
+        files = {"frame.jpg": jpeg, **_overlay(verdict)}
+        if strip is not None:
+            files[STRIP] = strip
         files["verdict.json"] = _document(camera, captured_at, verdict)
         try:
             partial.mkdir(parents=True)
@@ -46,6 +50,28 @@ class EvidenceFolder:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         return tuple(str(target / name) for name in files)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts new content in a file's place: readers see the old file or the new one, whole. Raises OSError."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        _write(partial, content)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _overlay(verdict: VisionVerdict) -> dict[str, bytes]:
+    """The heatmap as a file, or none: one that cannot be read must not cost the frame."""
+    if verdict.heatmap is None:
+        return {}
+    try:
+        content = base64.b64decode(verdict.heatmap.base64, validate=True)
+    except (binascii.Error, ValueError):
+        return {}
+    return {f"overlay{_SUFFIXES[verdict.heatmap.media_type]}": content}
 
 
 def _document(camera: str, captured_at: datetime, verdict: VisionVerdict) -> bytes:

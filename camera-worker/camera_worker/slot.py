@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,7 +23,8 @@ class Frame:
 
     Attributes:
         picture: as decoded; converted by `rgb` when somebody wants it.
-        monotonic: seconds on the monotonic clock.
+        monotonic: seconds on the source's clock: the monotonic one at capture for a live source; for a video file that
+            at its start and the position in it.
         captured_at: wall time, UTC.
         generation: which connection to the source it came by.
         sequence: counts up by one a frame, over all generations.
@@ -55,6 +57,7 @@ class LatestFrame:
         self._frame: Frame | None = None
         self._generation = 0
         self._sequence = 0
+        self._on_next: Callable[[], None] | None = None
 
     def new_generation(self) -> int:
         """Number of a connection that begins now; pictures of earlier ones are refused from here on."""
@@ -69,7 +72,15 @@ class LatestFrame:
                 return False
             self._sequence += 1
             self._frame = Frame(picture, time.monotonic(), datetime.now(UTC), generation, self._sequence)
-            return True
+            on_next, self._on_next = self._on_next, None
+        if on_next:
+            on_next()
+        return True
+
+    def call_on_next(self, function: Callable[[], None] | None) -> None:
+        """Has `function` called once, by the thread that puts the next frame; None takes the wish back."""
+        with self._lock:
+            self._on_next = function
 
     def newest(self, after: int = 0) -> Frame | None:
         """The newest frame if its sequence number is above `after`."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -18,48 +15,10 @@ import pytest
 
 from almenara.alarms import AlarmStore
 from tests.support.camera import Scene, scoring_api, simulated_camera, wait_for, write_video
-from tests.support.data import ROOT, require_data
+from tests.support.commands import ended, process, run
+from tests.support.data import require_data
 
 pytestmark = pytest.mark.slow
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "camera_worker", *arguments]
-
-
-def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **environment},
-    )
-
-
-@contextmanager
-def process(arguments: Sequence[str], folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in the background, its output in files of `folder`; killed if the test has not ended it."""
-    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        child = subprocess.Popen(
-            command(*arguments), cwd=ROOT, stdout=out, stderr=err, text=True, env={**os.environ, **environment}
-        )
-        try:
-            yield child
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-
-
-def ended(child: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> float:
-    """Sends a signal; seconds until the process ended."""
-    start = time.monotonic()
-    child.send_signal(number)
-    child.wait(10)
-    return time.monotonic() - start
 
 
 def everything_written(folder: Path) -> bytes:
@@ -84,7 +43,12 @@ def test_a_whole_worker_raises_one_alarm_and_shows_no_password(tmp_path: Path) -
                 assert worker.returncode == 0
                 (alarm,) = store.alarms()
         assert alarm.source == "outflow"
-        assert [Path(path).name for path in alarm.evidence] == ["frame.jpg", "overlay.png", "verdict.json"]
+        assert [Path(path).name for path in alarm.evidence] == [
+            "frame.jpg",
+            "overlay.png",
+            "strip.jpg",
+            "verdict.json",
+        ]
     lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert {line["label"] for line in lines} == {"normal", "anomaly"}
     assert {line["camera"] for line in lines} == {"outflow"}

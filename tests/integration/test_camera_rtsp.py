@@ -18,7 +18,8 @@ from camera_worker.sources import (
     Source,
     SourceLostError,
     UnauthorisedError,
-    read_stream,
+    Witness,
+    read_source,
 )
 from tests.support.camera import CameraThread, Scene, simulated_camera, wait_for
 
@@ -159,9 +160,9 @@ def test_no_error_shows_the_password() -> None:
     with simulated_camera(user="op", password="right") as camera:  # noqa: S106
         url = camera.url.replace("//", "//op:hunter2@")
         with pytest.raises(UnauthorisedError) as refused:
-            next(read_stream(url, QUICK))
+            next(read_source(Source.parse(url), QUICK, Witness()))
     with pytest.raises(SourceLostError) as gone:
-        next(read_stream(url, QUICK))
+        next(read_source(Source.parse(url), QUICK, Witness()))
     for error in (refused.value, gone.value):
         assert "hunter2" not in str(error)
         assert "hunter2" not in str(error.__cause__)
@@ -220,3 +221,64 @@ def test_a_client_that_does_not_speak_rtsp_harms_nobody(camera: CameraThread) ->
         assert stranger.recv(100) == b""
     with capturing(camera.url) as (capture, _):
         wait_for(live(capture), 2)
+
+
+# --- UDP and key frames alone -----------------------------------------------------------------------------------
+
+UDP = ReadOptions(connect=1.0, read=1.0, unauthorised=1.0, transport="udp")
+
+
+def test_pictures_arrive_over_udp(camera: CameraThread) -> None:
+    with capturing(camera.url, UDP) as (capture, _):
+        wait_for(live(capture), 2)
+        wait_for(lambda: capture.counters.frames > 20, 3)
+        assert capture.counters.damaged == 0
+
+
+def test_silence_over_udp_is_noticed_in_time_and_ends_by_itself(camera: CameraThread) -> None:
+    with capturing(camera.url, UDP) as (capture, _):
+        wait_for(live(capture), 2)
+        camera.switch("stall")
+        wait_for(lambda: capture.state is CaptureState.OFFLINE, UDP.read + 0.5)
+        camera.switch("none")
+        wait_for(live(capture), 3.5)
+
+
+def test_udp_that_never_arrives_may_be_a_firewalls(camera: CameraThread) -> None:
+    camera.switch("stall")
+    with capturing(camera.url, UDP) as (capture, _):
+        wait_for(lambda: capture.state is CaptureState.OFFLINE, 4)
+        assert "say transport: tcp" in capture.reason
+
+
+def test_a_camera_that_refuses_udp_is_told_with_the_cure(camera: CameraThread) -> None:
+    camera.switch("udp=off")
+    with capturing(camera.url, UDP) as (capture, _):
+        wait_for(lambda: capture.state is CaptureState.OFFLINE, 2)
+        assert capture.reason == "the camera refuses UDP (461): say transport: tcp"
+
+
+def test_lost_packets_over_udp_are_counted_and_the_rest_is_seen(camera: CameraThread) -> None:
+    with capturing(camera.url, UDP) as (capture, _):
+        wait_for(live(capture), 2)
+        camera.switch("drop=0.05")
+        wait_for(lambda: capture.counters.damaged > 3, 5)
+        before = capture.counters.frames
+        wait_for(lambda: capture.counters.frames > before + 10, 5)
+        assert 0 < capture.damaged_share < 1
+
+
+def test_key_frames_alone_are_decoded_and_the_rest_still_shows_that_it_sees(camera: CameraThread) -> None:
+    with capturing(camera.url, ReadOptions(1.0, 1.0, keyframes_only=True)) as (capture, _):
+        wait_for(live(capture), 2)
+        wait_for(lambda: capture.counters.skipped > 40, 5)
+        assert capture.counters.frames <= 3
+        assert time.monotonic() - capture.seen_at < 0.5
+        assert capture.keyframe_interval == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/"])
+def test_an_unknown_name_of_a_host_is_a_reason(path: str) -> None:
+    with capturing(f"rtsp://no-such-camera.invalid{path}") as (capture, _):
+        wait_for(lambda: capture.state is CaptureState.OFFLINE, 5)
+        assert "no-such-camera.invalid" in capture.reason

@@ -83,21 +83,21 @@ class Scene:
 
 
 class CameraThread:
-    """The simulated camera in a loop of its own; may be stopped and started again on the same port."""
+    """The simulated camera, HTTP included, in a loop of its own; may be stopped and started again on the same ports."""
 
     def __init__(self, loop: LoopThread, scene: Callable[[float], NDArray[np.uint8]], **options: Any) -> None:
         self._loop, self._scene, self._options = loop, scene, options
-        self.port = 0
+        self.port = self.http_port = 0
         self.start()
 
     def start(self) -> None:
         async def start() -> SimulatedCamera:
-            camera = SimulatedCamera(self._scene, width=320, height=240, **self._options)
-            await camera.start(self.port, control_port=0)
+            camera = SimulatedCamera(self._scene, **{"width": 320, "height": 240, **self._options})
+            await camera.start(self.port, control_port=0, http_port=self.http_port)
             return camera
 
         self.camera = self._loop.run(start())
-        self.port = self.camera.port
+        self.port, self.http_port = self.camera.port, self.camera.http_port
 
     def stop(self) -> None:
         self._loop.run(self.camera.stop())
@@ -109,14 +109,23 @@ class CameraThread:
     def url(self) -> str:
         return self.camera.url
 
+    @property
+    def mjpeg_url(self) -> str:
+        return self.camera.mjpeg_url
 
-def write_video(path: Path, *, frames: int, fps: int = 10) -> Path:
-    """An H.264 file of the scene."""
+    @property
+    def snapshot_url(self) -> str:
+        return self.camera.snapshot_url
+
+
+def write_video(path: Path, *, frames: int, fps: int = 10, anomalous_from: int | None = None) -> Path:
+    """An H.264 file of the scene, an anomaly in it from that frame on."""
     scene = Scene()
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for index in range(frames):
+            scene.anomalous = anomalous_from is not None and index >= anomalous_from
             frame = av.VideoFrame.from_ndarray(scene(index / fps), format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(stream.encode(frame))

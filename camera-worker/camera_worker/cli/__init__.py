@@ -1,4 +1,4 @@
-"""The `camera-worker` command: watch cameras, check and make a configuration, simulate a camera."""
+"""The `camera-worker` command: watch cameras, configure, probe and simulate them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,30 @@ import typer
 
 from almenara.errors import AlmenaraError
 from camera_worker.cli.configuration import create_config, validate
+from camera_worker.cli.fault import fault
+from camera_worker.cli.probe import probe
 from camera_worker.cli.simulate import simulate
 from camera_worker.cli.watch import watch
 from camera_worker.redaction import redact
 from camera_worker.simulator import CONTROL_HELP
 
+EXIT_CODES = "\n\n".join(
+    [
+        "Exit codes:",
+        "0 ended, or was stopped",
+        "1 failed in a way that nobody foresaw; the traceback tells",
+        "2 refused to work, and said why",
+        "70 too many captures got stuck: a new process is the cure",
+    ]
+)
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
-app.callback(invoke_without_command=True)(watch)
-app.command()(validate)
+app.callback(invoke_without_command=True, epilog=EXIT_CODES)(watch)
+app.command(epilog="Exit codes: 0 valid; 2 not.")(validate)
 app.command("create-config")(create_config)
+app.command(epilog="Exit codes: 0 watched; 2 it gives no picture.")(probe)
 app.command(epilog="\n\n".join(filter(None, CONTROL_HELP.splitlines())))(simulate)
+app.command(epilog="\n\n".join(filter(None, CONTROL_HELP.splitlines())))(fault)
 
 
 def main() -> None:

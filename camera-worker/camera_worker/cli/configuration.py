@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from almenara.errors import InputError
-from camera_worker.config import TEMPLATE, load_config
+from camera_worker.config import TEMPLATE, CameraConfig, load_config
 
 DEFAULT_CONFIG = Path("cameras.yaml")
 
@@ -16,11 +17,13 @@ DEFAULT_CONFIG = Path("cameras.yaml")
 def validate(file: Annotated[Path, typer.Argument(help="Configuration file (YAML).")]) -> None:
     """Check a configuration file; every mistake is named with its line.
 
+    Secrets are read as the worker would, from the environment and from files.
+
     Example: camera-worker validate cameras.yaml
     """
     worker = load_config(file)
     for camera in worker.cameras:
-        typer.echo(f"{camera.name}: {camera.parsed_source().label}, model {camera.model}")
+        typer.echo(f"{camera.name}: {camera.parsed_source().label}, model {camera.model}{_hours(camera)}")
     typer.echo(f"{file} is valid.")
 
 
@@ -39,3 +42,13 @@ def create_config(
     except OSError as error:
         raise InputError("config-unwritable", f"{file} cannot be written: {error.strerror}.") from None
     typer.echo(f"Wrote {file}. Check it with: camera-worker validate {file}")
+
+
+def _hours(camera: CameraConfig) -> str:
+    schedule = camera.parsed_schedule()
+    if schedule is None:
+        return ""
+    now = datetime.now(UTC)
+    change = schedule.next_change(now)
+    until = f" until {change.astimezone(schedule.zone):%a %H:%M %Z}" if change else ""
+    return f", {'watched' if schedule.is_active(now) else 'paused'}{until}"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from almenara.errors import InputError
 from camera_worker.config.models import WorkerConfig
 from camera_worker.config.yaml_lines import Location, parse_yaml
 from camera_worker.redaction import redact
+
+MOST_BYTES = 1024 * 1024
 
 _Report = Callable[[Location, str], None]
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\})")
@@ -26,11 +29,15 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Work
     mistake in it. No message shows a value that came from the environment.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         remedy = "Make one: camera-worker create-config cameras.yaml"
         raise InputError("config-absent", f"{path} cannot be read: {reason}.", remedy) from None
+    if len(content) > MOST_BYTES:
+        raise InputError("config-large", f"{path} has more than {MOST_BYTES} bytes.", "Name a configuration file.")
     return parse_config(text, name=str(path), environment=environment)
 
 
@@ -39,52 +46,71 @@ def parse_config(text: str, *, name: str, environment: Mapping[str, str] = os.en
     document = parse_yaml(text, name)
     mistakes: list[tuple[int, str]] = []
 
-    def report(location: Location, message: str) -> None:
-        mistakes.append((document.line(location), redact(message)))
+    used: dict[str, str] = {}
 
-    data = _substitute(document.data, (), environment, report)
+    def report(location: Location, message: str) -> None:
+        mistakes.append((document.line(location), redact(_without_values(message, used))))
+
+    data = _substitute(document.data, (), environment, used, report)
     if not mistakes:
         try:
-            return _checked(WorkerConfig.model_validate(data), report, mistakes, name)
+            return WorkerConfig.model_validate(data)
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_input=False):
-                report(detail["loc"], _sentence(detail["loc"], detail["type"], detail["msg"]))
-    raise _invalid(name, mistakes)
-
-
-def _checked(config: WorkerConfig, report: _Report, mistakes: list[tuple[int, str]], name: str) -> WorkerConfig:
-    for index, camera in enumerate(config.cameras):
-        try:
-            camera.parsed_source()
-        except InputError as error:
-            report(("cameras", index, "source"), str(error))
-    if mistakes:
-        raise _invalid(name, mistakes)
-    return config
-
-
-def _invalid(name: str, mistakes: list[tuple[int, str]]) -> InputError:
+            details = error.errors(include_url=False, include_input=False)
+            for detail in _without_consequences(details):
+                report(detail["loc"], _sentence(detail))
     lines = [f"{name}, line {line}: {message}" for line, message in sorted(mistakes)]
-    return InputError("config-invalid", "\n".join(lines))
+    raise InputError("config-invalid", "\n".join(lines))
 
 
-def _sentence(location: Location, kind: str, message: str) -> str:
-    key = location[-1] if location else "the file"
-    match kind:
+def _without_consequences(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that count as too short only because their entries are wrong."""
+    places = [detail["loc"] for detail in details]
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(len(place) > len(detail["loc"]) and place[: len(detail["loc"])] == detail["loc"] for place in places)
+    ]
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    """What is wrong at the place of `detail`, in the words of the file's reader."""
+    place, key = detail["loc"], _called(detail["loc"])
+    match detail["type"]:
         case "extra_forbidden":
-            return f"'{key}' is no setting here."
+            return f"'{place[-1]}' is no setting here."
         case "missing":
-            return f"'{key}' is missing."
+            return f"'{place[-1]}' is missing."
+        case "tuple_type":
+            return f"{key}: write a list, an entry a line, each after a dash."
+        case "model_type" | "model_attributes_type":
+            return f"{key}: write settings, one a line, as 'name: value'."
+        case "too_short":
+            return f"{key}: too few entries; at least {detail['ctx']['min_length']} needed."
+        case "too_long":
+            return f"{key}: too many entries; at most {detail['ctx']['max_length']} allowed."
         case _:
-            return f"{key}: {message.removeprefix('Value error, ')}."
+            message = detail["msg"].removeprefix("Value error, ")
+            return f"{key}: {message}{'' if message.endswith(('.', '?')) else '.'}"
 
 
-def _substitute(value: Any, at: Location, environment: Mapping[str, str], report: _Report) -> Any:
-    """`value` with every ``${NAME}`` in its strings replaced by the environment's; ``$$`` stands for ``$``."""
+def _called(place: Location) -> str:
+    """`active, entry 2` for the second entry of the list `active`."""
+    position = max((index for index, part in enumerate(place) if isinstance(part, str)), default=-1)
+    name = place[position] if position >= 0 else "the file"
+    return f"{name}{''.join(f', entry {int(part) + 1}' for part in place[position + 1 :])}"
+
+
+def _substitute(value: Any, at: Location, environment: Mapping[str, str], used: dict[str, str], report: _Report) -> Any:
+    """`value` with every ``${NAME}`` in its strings replaced by the environment's; ``$$`` stands for ``$``.
+
+    What the environment gave is noted in `used`.
+    """
     if isinstance(value, dict):
-        return {key: _substitute(item, (*at, str(key)), environment, report) for key, item in value.items()}
+        return {key: _substitute(item, (*at, str(key)), environment, used, report) for key, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, (*at, index), environment, report) for index, item in enumerate(value)]
+        return [_substitute(item, (*at, index), environment, used, report) for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
@@ -94,6 +120,15 @@ def _substitute(value: Any, at: Location, environment: Mapping[str, str], report
             return "$"
         if variable not in environment:
             report(at, f"the environment has no variable {variable}.")
-        return environment.get(variable, "")
+        used[variable] = environment.get(variable, "")
+        return used[variable]
 
     return _VARIABLE.sub(replacement, value)
+
+
+def _without_values(message: str, used: Mapping[str, str]) -> str:
+    """`message` with the names of variables for their values; values of less than four characters hold no secret."""
+    for name, value in used.items():
+        if len(value) >= 4:
+            message = message.replace(value, f"${{{name}}}").replace(repr(value)[1:-1], f"${{{name}}}")
+    return message

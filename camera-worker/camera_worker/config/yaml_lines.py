@@ -14,6 +14,9 @@ from almenara.errors import InputError
 Location = tuple[str | int, ...]
 """Keys and indices from the root to a value."""
 
+MOST_VALUES = 50_000
+MOST_DEPTH = 30
+
 _NAME = re.compile(r"""\b(alias|anchor|tag|handle) (['"]).*\2""")
 
 
@@ -39,7 +42,8 @@ class Document:
 def parse_yaml(text: str, name: str) -> Document:
     """Parses one document; a key given twice is refused.
 
-    Raises InputError `config-syntax`, with `name` and the line, when it is no YAML.
+    Raises InputError `config-syntax`, with `name` and the line, when it is no YAML, holds more than 50,000 values with
+    its aliases written out, or is nested more than 30 deep.
     """
     loader = yaml.SafeLoader(text)
     lines: dict[Location, int] = {(): 1}
@@ -56,6 +60,8 @@ def parse_yaml(text: str, name: str) -> Document:
     except ValueError:
         fact = f"{name} holds a value that looks like a date or a number and is none."
         raise InputError("config-syntax", fact, "Put text in quotes.") from None
+    except RecursionError:
+        raise InputError("config-syntax", f"{name} is nested too deeply.", "Mend the YAML.") from None
     except yaml.YAMLError as error:
         raise InputError("config-syntax", f"{name} is no YAML: {error}.", "Save it as UTF-8 text.") from None
     finally:
@@ -68,6 +74,8 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 
 def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+    if len(lines) > MOST_VALUES or len(at) > MOST_DEPTH:
+        raise yaml.MarkedYAMLError(problem="too much in one file", problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             lines[*at, index] = item.start_mark.line + 1

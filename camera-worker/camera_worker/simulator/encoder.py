@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RTP_CLOCK_HZ = 90_000
+RTP_HEADER_BYTES = 12
 _PAYLOAD_TYPE = 96
 _MOST_PAYLOAD_BYTES = 1400
 _FRAGMENTATION_UNIT_A = 28

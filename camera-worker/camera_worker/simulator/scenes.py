@@ -1,4 +1,4 @@
-"""Pictures for the simulated camera: a rendered sludge outflow with anomalies, or a folder's photographs."""
+"""Pictures for the simulated camera: a rendered sludge outflow with anomalies, static scenes, photographs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,50 @@ from numpy.typing import NDArray
 
 from almenara.errors import InputError
 from almenara.vision.scenes import ANOMALIES, Anomaly, Scene
+from camera_worker.simulator.timecode import now_milliseconds, read_timecode, write_timecode
+
+__all__ = [
+    "SCENES_HELP",
+    "AnomalySchedule",
+    "PictureSource",
+    "noise",
+    "parse_scene",
+    "photographs",
+    "read_timecode",
+    "sludge",
+    "still",
+    "timecode",
+]
 
 PictureSource = Callable[[float], NDArray[np.uint8]]
 """The picture (height, width, 3), RGB, at a time in seconds."""
 
+SCENES_HELP = "sludge, noise, still, timecode, folder:DIR"
+
+_NOISE_AMPLITUDE = 8  # grey levels, of a normal distribution with a third of it as standard deviation
+_NOISE_SHIFTS = 64
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 def parse_scene(
     scene: str, *, width: int, height: int, seed: int, anomaly_every: float, anomaly_for: float
 ) -> PictureSource:
-    """The picture source that ``sludge`` or ``folder:DIR`` names; InputError `scene-unknown` otherwise."""
-    if scene == "sludge":
-        schedule = AnomalySchedule(anomaly_every, anomaly_for)
-        return sludge(seed=seed, width=width, height=height, schedule=schedule)
-    kind, _, folder = scene.partition(":")
-    if kind == "folder" and folder:
-        return photographs(Path(folder))
-    raise InputError("scene-unknown", f"'{scene}' is no scene.", "Say --scene sludge or --scene folder:DIR.")
+    """The picture source that a name of `SCENES_HELP` stands for; InputError `scene-unknown` otherwise."""
+    folder = scene.removeprefix("folder:")
+    match scene:
+        case "sludge":
+            schedule = AnomalySchedule(anomaly_every, anomaly_for)
+            return sludge(seed=seed, width=width, height=height, schedule=schedule)
+        case "noise":
+            return noise(seed=seed, width=width, height=height)
+        case "still":
+            return still(seed=seed, width=width, height=height)
+        case "timecode":
+            return timecode(seed=seed, width=width, height=height)
+        case _ if folder not in {"", scene}:
+            return photographs(Path(folder))
+        case _:
+            raise InputError("scene-unknown", f"'{scene}' is no scene.", f"Give one of {SCENES_HELP}.")
 
 
 class AnomalySchedule:
@@ -61,6 +87,39 @@ def sludge(*, seed: int, width: int, height: int, schedule: AnomalySchedule) -> 
     """A rendered sludge outflow under a fixed camera, with the schedule's anomalies in it."""
     scene = Scene(seed, width=width, height=height)
     return lambda t: scene.frame(t, anomaly=schedule(t))
+
+
+def still(*, seed: int, width: int, height: int) -> PictureSource:
+    """The same picture for ever, without any noise: as from a camera whose encoder hides all that is small."""
+    picture = Scene(seed, width=width, height=height).frame(0)
+    return lambda _: picture
+
+
+def noise(*, seed: int, width: int, height: int) -> PictureSource:
+    """A scene in which nothing moves, with the noise of a sensor, new in every picture."""
+    low = np.clip(Scene(seed, width=width, height=height).frame(0), _NOISE_AMPLITUDE, 255 - _NOISE_AMPLITUDE)
+    low -= np.uint8(_NOISE_AMPLITUDE)
+    random = np.random.default_rng((seed, 4))
+    grain = random.normal(0, _NOISE_AMPLITUDE / 3, (height + _NOISE_SHIFTS, width + _NOISE_SHIFTS, 3))
+    grain = np.clip(grain.round() + _NOISE_AMPLITUDE, 0, 2 * _NOISE_AMPLITUDE).astype(np.uint8)
+
+    def picture(_: float) -> NDArray[np.uint8]:
+        y, x = random.integers(0, _NOISE_SHIFTS, 2)
+        return np.asarray(cv2.add(low, grain[y : y + height, x : x + width]), dtype=np.uint8)
+
+    return picture
+
+
+def timecode(*, seed: int, width: int, height: int) -> PictureSource:
+    """As `noise`, with the machine's monotonic time in milliseconds drawn into its top (`read_timecode`)."""
+    background = noise(seed=seed, width=width, height=height)
+
+    def picture(t: float) -> NDArray[np.uint8]:
+        drawn = background(t)
+        write_timecode(drawn, now_milliseconds())
+        return drawn
+
+    return picture
 
 
 def photographs(folder: Path, *, seconds_each: float = 0.5) -> PictureSource:

@@ -1,8 +1,9 @@
-"""What every reader of pictures shares: patience, loss, damage and words without credentials."""
+"""What every reader of pictures shares: patience, limits, loss, damage and words without credentials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,11 @@ import av
 from camera_worker.redaction import redact
 
 Transport = Literal["tcp", "udp"]
+
+MOST_PIXELS = 64_000_000
+"""Of a picture; a camera that claims more is refused by the decoder before memory is taken."""
+MOST_PACKET_BYTES = 32 * 2**20
+"""Of one encoded picture."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,8 @@ class ReadOptions:
         unauthorised: pause between attempts with credentials that were refused, so that no camera locks us out.
         transport: of RTSP.
         keyframes_only: whether pictures between key frames are left out, undecoded.
-        interval: between two snapshots of a source that answers with one picture at a time.
+        interval: between two snapshots of a source that answers with one picture at a time; at most half of `read`
+            is waited, so that a lost camera is noticed in time.
     """
 
     connect: float = 3.0
@@ -42,25 +49,131 @@ class UnauthorisedError(SourceLostError):
     """The source refuses the credentials."""
 
 
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+@dataclass(frozen=True)
+class Description:
+    """What a source says of itself once it is open.
+
+    Attributes:
+        codec: short name such as h264, hevc, mjpeg; `raw` where the pictures come decoded.
+        profile: of the codec, if it has any.
+        fps: pictures a second as declared, if they are.
+        delivery: how the pictures come, for people: such as `RTSP over UDP`.
+        bit_rate: bits a second as declared, if they are.
+    """
+
+    codec: str
+    delivery: str
+    profile: str | None = None
+    fps: float | None = None
+    bit_rate: int | None = None
+
+
+class Witness:
+    """Told by a reader what happens besides the pictures that it yields; this one does not care."""
+
+    def described(self, description: Description) -> None:
+        """The source is open."""
+
+    def received(self, size: int, *, key_frame: bool, at: float | None) -> None:
+        """An encoded picture of `size` bytes has come, whose time in the stream is `at` seconds, if it has one."""
+
+    def skipped(self) -> None:
+        """An undamaged picture was left undecoded because only key frames are wanted."""
+
+    def damaged(self, reason: str) -> None:
+        """A picture could not be decoded, or the decoder had to guess parts of it."""
+
+
+def video_stream(container: av.container.InputContainer, delivery: str, witness: Witness) -> av.VideoStream:
+    """The first video stream, its decoder limited to one thread and `MOST_PIXELS`; SourceLostError without one."""
     if not container.streams.video:
         raise SourceLostError("it holds no video")
     stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1
+    context = stream.codec_context
+    context.thread_count = 1
+    context.options = decoder_options(context.name)
+    rate = stream.average_rate or stream.guessed_rate
+    described = Description(
+        codec=context.name,
+        delivery=delivery,
+        profile=context.profile,
+        fps=float(rate) if rate else None,
+        bit_rate=context.bit_rate or container.bit_rate or None,
+    )
+    witness.described(described)
     return stream
 
 
-def decode(packet: av.Packet[av.VideoStream], on_damage: Callable[[], None]) -> Iterator[av.VideoFrame]:
+def decoder_options(codec: str) -> dict[str, str]:
+    """FFmpeg's options of a decoder. A JPEG with a hole is an error: its decoder would fill it without a flag."""
+    limits = {"max_pixels": str(MOST_PIXELS)}
+    return limits | {"err_detect": "explode"} if codec == "mjpeg" else limits
+
+
+def decode(
+    stream: av.VideoStream, packet: av.Packet[av.VideoStream], options: ReadOptions, witness: Witness
+) -> Iterator[av.VideoFrame]:
+    """The undamaged pictures that a packet completes; those between key frames are not decoded unless wanted.
+
+    Judging by the packet costs as little as FFmpeg's own `skip_frame`, and lets a key frame be taken out of the decoder
+    at once, where a stream with B-frames would hold it back until the next.
+    """
+    if packet.size:
+        at = None if packet.pts is None else float(packet.pts * packet.time_base)
+        witness.received(packet.size, key_frame=packet.is_keyframe, at=at)
+    if packet.size > MOST_PACKET_BYTES:
+        witness.damaged(f"an encoded picture of {packet.size} bytes is too large")
+        return
+    if options.keyframes_only and packet.size and not packet.is_keyframe:
+        if packet.is_corrupt:
+            witness.damaged("a picture came incomplete")
+        else:
+            witness.skipped()
+        return
     try:
         frames = packet.decode()
-    except (av.FFmpegError, ValueError):
-        on_damage()
+        if options.keyframes_only and packet.size:
+            frames += _taken_out(stream.codec_context, packet)
+    except (av.FFmpegError, ValueError) as error:
+        witness.damaged(plain(error))
         return
     for frame in frames:
         if frame.is_corrupt or packet.is_corrupt:
-            on_damage()
+            witness.damaged("a picture came incomplete")
         else:
             yield frame
+
+
+def _taken_out(context: av.VideoCodecContext, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+    frames = context.decode(None)
+    context.flush_buffers()
+    for frame in frames:
+        frame.time_base = packet.time_base
+    return frames
+
+
+def lost(error: Exception, options: ReadOptions) -> SourceLostError:
+    """What FFmpeg's error means for a camera, in plain words that say what to do where somebody can do something."""
+    match error:
+        case av.error.HTTPUnauthorizedError():
+            return UnauthorisedError("the camera refuses the credentials (401)")
+        case av.error.HTTPForbiddenError():
+            return UnauthorisedError("the camera forbids these credentials to watch (403)")
+        case av.error.HTTPNotFoundError():
+            return SourceLostError("the camera has no such stream (404): check the path of its address")
+        case av.error.HTTPServerError():
+            return SourceLostError("the camera cannot serve the stream now (error 5xx, such as 503)")
+        case av.error.ExitError():
+            return SourceLostError(stalled(options))
+        case _ if getattr(error, "errno", None) == errno.EPROTONOSUPPORT:
+            other = "tcp" if options.transport == "udp" else "udp"
+            return SourceLostError(f"the camera refuses {options.transport.upper()} (461): say transport: {other}")
+        case _:
+            return SourceLostError(plain(error))
+
+
+def stalled(options: ReadOptions) -> str:
+    return f"nothing came for {options.read:g} s"
 
 
 def plain(error: Exception) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import av
 
@@ -11,48 +12,51 @@ from camera_worker.slot import Picture
 from camera_worker.sources.reading import (
     ReadOptions,
     SourceLostError,
-    UnauthorisedError,
+    Transport,
+    Witness,
     decode,
-    plain,
+    lost,
     redacted,
+    stalled,
     video_stream,
 )
+from camera_worker.sources.resolving import require_host
 
-# TCP because lost packets are lost sight; no probing, because a camera's session description says it all.
-_RTSP_OPTIONS = {
-    "rtsp_transport": "tcp",
-    "allowed_media_types": "video",
-    "analyzeduration": "0",
-    "probesize": "32768",
+# No probing, because a camera's session description says it all.
+_RTSP_OPTIONS = {"allowed_media_types": "video", "analyzeduration": "0", "probesize": "32768"}
+
+# What comes in the wrong order is put right for 100 ms (max_delay, in microseconds), after which a hole is a loss; the
+# socket's buffer holds the burst of a key frame.
+_TRANSPORT_OPTIONS: dict[Transport, dict[str, str]] = {
+    "tcp": {"rtsp_transport": "tcp"},
+    "udp": {"rtsp_transport": "udp", "reorder_queue_size": "512", "max_delay": "100000", "buffer_size": "2097152"},
 }
 
 
-def read_stream(
-    address: str, options: ReadOptions, *, on_damage: Callable[[], None] = lambda: None
-) -> Iterator[Picture]:
+def read_stream(address: str, options: ReadOptions, witness: Witness) -> Iterator[Picture]:
     """The undamaged pictures of an RTSP stream.
 
     Ends when the camera ends the stream; raises SourceLostError when it cannot be opened or nothing came for
     `options.read` seconds, UnauthorisedError when it refuses the credentials.
     """
+    require_host(urlsplit(address).hostname or "", options.connect)
+    choices = _RTSP_OPTIONS | _TRANSPORT_OPTIONS[options.transport]
+    delivery = f"RTSP over {options.transport.upper()}"
+    came = False
     try:
-        with av.open(address, options=dict(_RTSP_OPTIONS), timeout=(options.connect, options.read)) as container:
-            stream = video_stream(container)
+        with av.open(address, options=choices, timeout=(options.connect, options.read)) as container:
+            stream = video_stream(container, delivery, witness)
             packets = container.demux(stream)
             asked_at = time.monotonic()
             for packet in packets:
                 # After a read that timed out, FFmpeg first hands over the picture it was still assembling.
                 if time.monotonic() - asked_at >= options.read:
-                    raise SourceLostError(_stalled(options))
-                yield from decode(packet, on_damage)
+                    raise SourceLostError(stalled(options))
+                came = True
+                yield from decode(stream, packet, options, witness)
                 asked_at = time.monotonic()
-    except av.error.HTTPUnauthorizedError as error:
-        raise UnauthorisedError("the camera refuses the credentials (401)") from redacted(error)
-    except av.error.ExitError as error:
-        raise SourceLostError(_stalled(options)) from redacted(error)
     except (av.FFmpegError, OSError) as error:
-        raise SourceLostError(plain(error)) from redacted(error)
-
-
-def _stalled(options: ReadOptions) -> str:
-    return f"nothing came for {options.read:g} s"
+        reason = lost(error, options)
+        if isinstance(error, av.error.ExitError) and options.transport == "udp" and not came:
+            reason = SourceLostError(f"{reason}; if a firewall keeps UDP away, say transport: tcp")
+        raise reason from redacted(error)

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from camera_worker.slot import Picture
-from camera_worker.sources.reading import SourceLostError
+from camera_worker.sources.reading import Description, ReadOptions, SourceLostError, Witness
 
 
-def read_webcam(number: int, *, on_damage: Callable[[], None] = lambda: None) -> Iterator[Picture]:
+class Device(Protocol):
+    """What a reader needs of a local camera; `cv2.VideoCapture` has it."""
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        """Whether there is such a camera."""
+        ...
+
+    def read(self) -> tuple[bool, Any]:
+        """Whether a picture came, and the picture, BGR."""
+        ...
+
+    def get(self, propId: int) -> float:  # noqa: N803 - OpenCV's name
+        """A property such as `cv2.CAP_PROP_FPS`; 0 when it is not known."""
+        ...
+
+    def release(self) -> None:
+        """Closes the camera."""
+        ...
+
+
+def open_device(number: int, options: ReadOptions) -> Device:
+    """Opens a local camera; OpenCV's own lines about one that is absent stay out of the log."""
+    os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(math.ceil(options.read))
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def read_webcam(number: int, options: ReadOptions, witness: Witness) -> Iterator[Picture]:
     """The undamaged pictures of a local camera; SourceLostError when it cannot be opened or gives none."""
-    camera = cv2.VideoCapture(number)
+    camera = open_device(number, options)
     try:
         if not camera.isOpened():
             raise SourceLostError(f"there is no webcam {number}")
+        witness.described(Description("raw", "webcam", fps=camera.get(cv2.CAP_PROP_FPS) or None))
         while True:
             there, image = camera.read()
             if not there:
@@ -24,7 +59,7 @@ def read_webcam(number: int, *, on_damage: Callable[[], None] = lambda: None) ->
             try:
                 picture = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             except cv2.error:
-                on_damage()
+                witness.damaged("a picture came in an odd format")
                 continue
             yield np.asarray(picture, dtype=np.uint8)
     finally:

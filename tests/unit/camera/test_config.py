@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from almenara.errors import InputError
-from camera_worker.config import TEMPLATE, load_config, parse_config, parse_duration
+from camera_worker.config import TEMPLATE, CameraConfig, WorkerConfig, load_config, parse_config, parse_duration
+from camera_worker.config.values import Part
 from camera_worker.sources import SourceKind
 
 MINIMAL = """\
@@ -102,16 +108,40 @@ def test_two_dollars_are_one() -> None:
         (MINIMAL + "    name: again\n", 4, "given twice"),
         (MINIMAL + "  bad: [\n", 4, ""),
         (MINIMAL + "    password: ${NOT_SET}\n", 4, "no variable NOT_SET"),
-        ("api:\n  url: nonsense\n" + MINIMAL, 2, "url"),
+        ("api:\n  url: nonsense\n" + MINIMAL, 2, "url: write an address such as http://127.0.0.1:8000."),
+        (MINIMAL + "  - source: 1\n    name: two words\n", 5, "name: write letters, digits"),
+        (MINIMAL + "    model: Wall\n", 4, "model: write small letters"),
         ("", 1, "'cameras' is missing"),
-        ("cameras: []\n", 1, "cameras"),
-        ("- a\n", 1, ""),
+        ("cameras: []\n", 1, "cameras: too few entries; at least 1 needed"),
+        ("cameras:\n", 1, "cameras: write a list"),
+        ("api:\ncameras: [a]\n", 2, "cameras, entry 1: write settings"),
+        ("- a\n", 1, "the file: write settings"),
+        (MINIMAL + "    schedule: {time_zone: Europe/Madird, active: [daily 06:00-07:00]}\n", 4, "mean Europe/Madrid"),
+        (MINIMAL + "    schedule:\n      active:\n        - mon 6-7\n", 6, "active, entry 1: 'mon 6-7' is no window"),
+        (MINIMAL + "    schedule:\n      active: []\n", 5, "active: too few entries"),
+        (MINIMAL + "    region: {x: 0.6, y: 0, width: 0.5, height: 1}\n", 4, "beyond the picture"),
+        (MINIMAL + "    mask: [[[0, 0], [1, 0]]]\n", 4, "mask, entry 1: too few entries; at least 3 needed"),
+        (MINIMAL + "    mask: [[[0, 0], [1, 0], [1, 1.5]]]\n", 4, "mask, entry 1, entry 3, entry 2: "),
+        (MINIMAL + "    realtime: true\n", 4, "only a video file"),
+        ("cameras:\n  - name: a\n    source: 0\n    transport: udp\n", 4, "for rtsp:// sources only"),
+        ("cameras:\n  - name: a\n    source: 0\n    frames: keyframes\n", 4, "no key frames"),
+        ("cameras:\n  - name: a\n    source: 0\n    username: op\n", 4, "asks for no user"),
+        (MINIMAL + "    password: secret\n", 4, "'username' is missing beside it"),
+        (MINIMAL + "    frozen_after: 200ms\n", 4, "pictures are 0.5s apart"),
+        (MINIMAL + "    read_timeout: 2m\n", 4, "less than or equal to 60"),
+        (MINIMAL + "    password_file: absent\n", 4, "absent cannot be read: No such file"),
+        ("api:\n  key_file: 3\n" + MINIMAL, 2, "write the path of a file"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text: str, line: int, words: str) -> None:
     message = refusal(text)
     assert f"cameras.yaml, line {line}:" in message
     assert words in message
+
+
+def test_a_wrong_camera_does_not_also_count_as_none() -> None:
+    message = refusal("cameras:\n  - name: a\n")
+    assert message == "cameras.yaml, line 2: 'source' is missing."
 
 
 def test_every_mistake_is_named_at_once() -> None:
@@ -125,6 +155,129 @@ def test_a_wrong_value_from_the_environment_is_not_shown() -> None:
     message = refusal(text, URL="ftp://op:hunter2@cam")
     assert "hunter2" not in message
     assert "line 3" in message
+
+
+def test_a_value_from_the_environment_is_called_by_its_variable() -> None:
+    message = refusal(MINIMAL + "    read_timeout: ${PASSWORD}\n", PASSWORD="hunter'2")  # noqa: S106
+    assert "hunter" not in message
+    assert "${PASSWORD}" in message
+
+
+def test_a_secret_from_a_file_loses_the_line_end_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b" p@ss \r\n")
+    text = f"api: {{key_file: {file}}}\n" + MINIMAL + f"    username: op\n    password_file: {file}\n"
+    config = parse_config(text, name="x")
+    assert config.api.key is not None
+    assert config.api.key.get_secret_value() == " p@ss "
+    assert config.cameras[0].parsed_source().address == "rtsp://op:%20p%40ss%20@127.0.0.1:8554/cam"
+    assert "p@ss" not in repr(config)
+
+
+def test_a_secret_that_changed_in_its_file_makes_another_camera(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    text = MINIMAL + f"    username: op\n    password_file: {file}\n"
+    file.write_text("one")
+    first = parse_config(text, name="x")
+    file.write_text("two")
+    assert parse_config(text, name="x").cameras != first.cameras
+
+
+def test_a_secret_given_twice_says_which_to_drop(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("from file")
+    message = refusal(MINIMAL + f"    username: op\n    password_file: {file}\n    password: straight\n")
+    assert message == "cameras.yaml, line 6: password: drop 'password', since 'password_file' is given too."
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "only line"),
+        (b"\n", "only line"),
+        (b"hunter2\nhunter3\n", "only line"),
+        (b"hunter2\xff", "not UTF-8"),
+        (b"hunter2" * 1000, "more than 4096 bytes"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_refused_without_showing_it(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    message = refusal(f"api:\n  key_file: {file}\n" + MINIMAL)
+    assert "line 2" in message
+    assert words in message
+    assert "hunter" not in message
+
+
+def test_how_a_source_is_read_follows_the_settings() -> None:
+    text = MINIMAL + "    transport: udp\n    frames: keyframes\n    fps: 5\n    read_timeout: 2s\n"
+    options = parse_config(text, name="x").cameras[0].read_options()
+    assert (options.connect, options.read, options.unauthorised) == (3.0, 2.0, 60.0)
+    assert (options.transport, options.keyframes_only, options.interval) == ("udp", True, 0.2)
+
+
+def test_slow_snapshots_are_fetched_often_enough_to_notice_that_they_stopped() -> None:
+    assert parse_config(MINIMAL + "    fps: 0.01\n", name="x").cameras[0].read_options().interval == 1.5
+
+
+def test_a_schedule_is_parsed() -> None:
+    text = MINIMAL + "    schedule: {time_zone: Europe/Madrid, active: [daily 06:00-07:00]}\n"
+    schedule = parse_config(text, name="x").cameras[0].parsed_schedule()
+    assert schedule is not None
+    assert schedule.is_active(datetime(2026, 7, 1, 4, 30, tzinfo=UTC))
+    assert parse_config(MINIMAL, name="x").cameras[0].parsed_schedule() is None
+
+
+def test_a_video_file_has_no_hours(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    text = f"cameras:\n  - name: a\n    source: {tmp_path / 'a.mp4'}\n    schedule: {{active: [daily 06:00-07:00]}}\n"
+    assert "line 4: schedule: a video file has no hours" in refusal(text)
+
+
+def test_a_file_that_unfolds_without_end_is_refused() -> None:
+    levels = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    assert "too much in one file" in refusal("l0: &l0 [x]\n" + levels)
+    assert "too much in one file" in refusal("a: &a [*a]\n")
+    assert "nested too deeply" in refusal("[" * 10_000)
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(InputError, match="more than 1048576 bytes"):
+        load_config(file)
+
+
+def parts(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Every model of the configuration."""
+    yield model
+    for field in model.model_fields.values():
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, Part):
+                yield from parts(inner)
+
+
+@pytest.mark.parametrize("part", [*parts(WorkerConfig), *parts(CameraConfig)])
+def test_every_setting_is_explained_and_shown_in_the_template(part: type[BaseModel]) -> None:
+    for name, field in part.model_fields.items():
+        assert field.title, name
+        assert field.description, name
+        assert re.search(rf"\b{name}: ", TEMPLATE) or re.search(rf"\b{name}:$", TEMPLATE, re.MULTILINE), name
+
+
+def test_what_the_template_only_shows_is_valid_too(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    plain = {"key: $", "password: $", "realtime"}  # the other of two secrets, and a setting of files
+    lines = [
+        re.sub(r"/run/secrets/\S+", str(secret), re.sub(r"^( *)# ", r"\1", line))
+        for line in TEMPLATE.splitlines()
+        if not line.startswith("# ") or line.startswith(("# status", "#   "))
+    ]
+    text = "\n".join(line for line in lines if not any(part in line for part in plain))
+    config = parse_config(text, name="x", environment={})
+    assert config.status is not None
+    assert config.cameras[0].schedule is not None
 
 
 def test_an_absent_file_says_how_to_make_one(tmp_path: Path) -> None:

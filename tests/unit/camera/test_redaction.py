@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import assume, given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from almenara.errors import InputError
 from camera_worker import cli
 from camera_worker.config import parse_config
-from camera_worker.redaction import RedactingFormatter, redact, redact_address
+from camera_worker.redaction import RedactingFormatter, log_what_nobody_caught, redact, redact_address
 from camera_worker.sources import Source
 
 # Between two marks that no other text holds, so that a part of a password is told from the rest of a message.
@@ -38,6 +40,12 @@ def shows_password(text: str) -> bool:
         ("rtsp://admin:p@ss/w@10.0.0.7/stream", "rtsp://***@10.0.0.7/stream"),
         ("cannot open 'rtsp://op:s'e\"c<ret@cam/1'", "cannot open 'rtsp://***@cam/1'"),
         ("http://cam/snap?password=se'cret", "http://cam/snap?password=***"),
+        ("http://cam/snap?loginuse=op&loginpas=secret&w=8", "http://cam/snap?loginuse=***&loginpas=***&w=8"),
+        ("rtsp://cam/user=op_password=secret_channel=1", "rtsp://cam/user=***"),
+        ("http://cam/snap?x=1&API_Key=secret", "http://cam/snap?x=1&API_Key=***"),
+        ("sent Authorization: Basic b3A6c2VjcmV0", "sent Authorization: ***"),
+        ("{'X-API-Key': 'secret'}", "{'X-API-Key': ***"),
+        ("width=640, state=live", "width=640, state=live"),
     ],
 )
 def test_user_information_is_hidden(text: str, shown: str) -> None:
@@ -50,6 +58,44 @@ def test_tracebacks_are_redacted_too() -> None:
     line = RedactingFormatter().format(record)
     assert "secret" not in line
     assert "rtsp://***@cam/1" in line
+
+
+@pytest.fixture
+def hooks() -> Iterator[None]:
+    """What the interpreter does with errors that nobody caught, restored afterwards."""
+    before = threading.excepthook, sys.unraisablehook, logging.raiseExceptions
+    yield
+    threading.excepthook, sys.unraisablehook, logging.raiseExceptions = before
+
+
+def test_what_ends_a_thread_goes_to_the_log(
+    hooks: None, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ValueError("rtsp://op:secret@cam/1")
+
+    log_what_nobody_caught()
+    thread = threading.Thread(target=fail, name="some-thread")
+    thread.start()
+    thread.join()
+    (record,) = caplog.records
+    assert record.getMessage() == "some-thread failed."
+    assert "rtsp://***@cam/1" in RedactingFormatter().format(record)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_destructor_cannot_raise_goes_to_the_log(
+    hooks: None, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing:
+        def __del__(self) -> None:
+            raise ValueError("rtsp://op:secret@cam/1")
+
+    log_what_nobody_caught()
+    Failing()
+    (record,) = caplog.records
+    assert "rtsp://***@cam/1" in RedactingFormatter().format(record)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""From a captured frame to the JPEG that is scored, and what the picture is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, VideoReformatter
+from numpy.typing import NDArray
+
+from camera_worker.quality import Condition, QualityJudge, sample
+from camera_worker.slot import Frame, Picture
+from camera_worker.view import View
+
+JPEG_QUALITY = 90
+"""As of the pictures that models were calibrated on; 85 would save 7 % of the encoder's time and 20 % of the bytes."""
+
+Image = NDArray[np.uint8]
+
+_FULL_RANGE = frozenset({"yuvj420p", "yuvj422p", "yuvj444p", "gray"})
+_LUMA_FIRST = _FULL_RANGE | {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}  # eight bits each
+_GREEN = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture that is ready to be scored.
+
+    Attributes:
+        jpeg: the looked-at part, masked, longest side at most 1024 pixels.
+        condition: what the picture is worth.
+    """
+
+    jpeg: bytes
+    condition: Condition
+
+
+class Preparer:
+    """Prepares one camera's frames in their order. Not safe between threads.
+
+    Args:
+        view: the part of the picture that is looked at.
+        frozen_after: seconds without change after which a picture counts as frozen; None switches the check off.
+    """
+
+    def __init__(self, view: View, *, frozen_after: float | None) -> None:
+        self._view, self._frozen_after = view, frozen_after
+        self._converter = VideoReformatter()
+        self._judge = QualityJudge(frozen_after=frozen_after)
+
+    def restart(self) -> None:
+        """Forgets the earlier pictures: a new connection began, and the camera may show something else."""
+        self._judge = QualityJudge(frozen_after=self._frozen_after)
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """The JPEG of a frame and its condition."""
+        image, pixels = self._look(frame.picture)
+        self._view.paint(image)
+        self._view.paint(pixels)
+        condition = self._judge.judge(image, frame.monotonic, pixels)
+        encoded, jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        if not encoded:
+            raise RuntimeError("OpenCV could not encode a JPEG")
+        return Prepared(jpeg.tobytes(), condition)
+
+    def _look(self, picture: Picture) -> tuple[Image, Image]:
+        """The looked-at part, uint8 BGR (height, width, 3), and single pixels of it as the camera sent them."""
+        if not isinstance(picture, av.VideoFrame):
+            image = np.asarray(cv2.cvtColor(self._view.apply(picture), cv2.COLOR_RGB2BGR), dtype=np.uint8)
+            return image, sample(image[:, :, _GREEN])
+        part = self._view.cut(picture)
+        # Shrunk first and converted then: swscale does both at once at three times the cost.
+        small = self._converter.reformat(self._view.shrink(part), format="bgr24", threads=1)
+        image = np.array(small.to_ndarray(), dtype=np.uint8, copy=True if small is part else None)
+        return image, _brightness(part) if part.format.name in _LUMA_FIRST else sample(image[:, :, _GREEN])
+
+
+def _brightness(part: av.VideoFrame) -> Image:
+    """Single pixels of the luma plane, 0 black to 255 white."""
+    plane = part.planes[0]
+    luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: part.height, : part.width]
+    pixels = sample(luma)
+    if part.color_range == ColorRange.JPEG or part.format.name in _FULL_RANGE:
+        return pixels
+    return np.asarray(cv2.convertScaleAbs(pixels, alpha=255 / 219, beta=-16 * 255 / 219), dtype=np.uint8)
