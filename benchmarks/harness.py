@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,8 @@ class Ticker:
     """A thread that wants to wake every 5 ms and notes how late the machine lets it; a context manager."""
 
     def __init__(self) -> None:
-        self._due, self._late = array("d"), array("d")
+        self._due, self._woke = array("d"), array("d")
+        self._pending = math.inf
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="ticker", daemon=True)
 
@@ -52,23 +53,28 @@ class Ticker:
 
     def _tick(self) -> None:
         while not self._stop.is_set():
-            due = time.monotonic() + _TICK_SECONDS
+            self._pending = due = time.monotonic() + _TICK_SECONDS
             time.sleep(_TICK_SECONDS)
-            self._late.append(time.monotonic() - due)
+            self._woke.append(time.monotonic())
             self._due.append(due)
 
     def p99(self, start: float = 0.0, end: float = math.inf) -> float:
-        """Seconds that 99 % of the wake-ups due between two monotonic times were late at most."""
-        return percentile(self._between(start, end), 99)
+        """Seconds that 99 % of the wake-ups between two monotonic times were late at most; not a number without any."""
+        return percentile([woke - due for due, woke in self._between(start, end)], 99)
 
     def worst(self, start: float, end: float) -> float:
-        """Seconds that the latest wake-up between two monotonic times was late."""
-        return max(self._between(start, end), default=0.0)
+        """Seconds between two monotonic times that the latest wake-up was overdue."""
+        overdue = (min(woke, end) - max(due, start) for due, woke in self._between(start, end))
+        return max(overdue, default=0.0)
 
-    def _between(self, start: float, end: float) -> Sequence[float]:
+    def _between(self, start: float, end: float) -> list[tuple[float, float]]:
+        """When wake-ups were due and came that were late at any time in between, the one still to come included."""
         count = len(self._due)
-        first = bisect_left(self._due, start, 0, count)
-        return self._late[first : bisect_left(self._due, end, first, count)]
+        first = bisect_left(self._woke, start, 0, count)
+        last = bisect_right(self._due, end, first, count)
+        found = list(zip(self._due[first:last], self._woke[first:last], strict=True))
+        due, now = self._pending, time.monotonic()
+        return [*found, (due, now)] if due <= min(end, now) and start <= now else found
 
 
 @dataclass
@@ -80,27 +86,42 @@ class Trials:
         net: the same, less the ticker's longest delay meanwhile.
         count: how many trials there were.
         void: trials that do not count.
+        lenient: whether the values of void trials are kept, as in a quick run, which judges nothing.
     """
 
     ticker: Ticker
+    lenient: bool = False
     values: list[float] = field(default_factory=list)
     net: list[float] = field(default_factory=list)
     count: int = 0
     void: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def add(self, start: float, end: float, values: Iterable[float]) -> bool:
-        """Takes the values of a trial that lasted between two monotonic times; False when it is void."""
-        void = self.ticker.p99(start, end) > MOST_DELAY_SECONDS
-        worst = self.ticker.worst(start, end)
+    def add(
+        self, start: float, end: float, values: Sequence[float], spans: Sequence[tuple[float, float]] | None = None
+    ) -> bool:
+        """Takes the values of a trial that lasted between two monotonic times.
+
+        What never came (an infinite value) is not the machine's doing: such a trial is never void.
+
+        Args:
+            start, end: of the trial.
+            values: seconds that something took.
+            spans: when each of them began and ended; with the trial by default.
+
+        Returns:
+            Whether the values are kept.
+        """
+        void = not self.ticker.p99(start, end) <= MOST_DELAY_SECONDS and not any(map(math.isinf, values))
+        delays = [self.ticker.worst(*span) for span in spans or [(start, end)] * len(values)]
+        kept = self.lenient or not void
         with self._lock:
             self.count += 1
             self.void += void
-            if not void:
-                taken = list(values)
-                self.values.extend(taken)
-                self.net.extend(value - worst for value in taken)
-        return not void
+            if kept:
+                self.values.extend(values)
+                self.net.extend(value - delay for value, delay in zip(values, delays, strict=True))
+        return kept
 
 
 @dataclass(frozen=True)
@@ -114,6 +135,7 @@ class Result:
         met: whether the figures keep the promise; None without one.
         trials: how many there were, void ones included.
         void: how many of them the machine made void.
+        doubtful: whether the same against the same differs so much that the figures prove nothing.
     """
 
     name: str
@@ -122,13 +144,14 @@ class Result:
     met: bool | None = None
     trials: int = 0
     void: int = 0
+    doubtful: bool = False
 
     def verdict(self, *, quick: bool) -> Verdict:
         if self.met is None:
             return "printed"
         if quick:
             return "not judged"
-        if self.void > MOST_VOID_SHARE * self.trials:
+        if self.doubtful or self.void > MOST_VOID_SHARE * self.trials:
             return "inconclusive"
         return "met" if self.met else "not met"
 
@@ -193,7 +216,7 @@ class Bench:
         return quick if self.quick else full
 
     def trials(self) -> Trials:
-        return Trials(self.ticker)
+        return Trials(self.ticker, lenient=self.quick)
 
 
 @dataclass(frozen=True)
@@ -315,7 +338,8 @@ def report(benchmark: str, ticker: Ticker, results: Sequence[Result], *, quick: 
     """Prints a table of the answers and, as the last line, the same as JSON."""
     machine, ticker_p99 = _machine(), ticker.p99()
     print(f"\n{benchmark}{' (quick)' if quick else ''} on {machine['cpu']}, {machine['cores']} cores")
-    print(f"scheduling delay of an idle ticker: p99 {1e3 * ticker_p99:.1f} ms; void trials are not in the figures\n")
+    void = "void trials are in the figures" if quick else "void trials are not in the figures"
+    print(f"scheduling delay of an idle ticker: p99 {1e3 * ticker_p99:.1f} ms; {void}\n")
     width = max(len(result.name) for result in results)
     for result in results:
         print(f"{result.name:<{width}}  {result.verdict(quick=quick):<12}  {result.target}".rstrip())

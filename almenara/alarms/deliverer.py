@@ -38,7 +38,7 @@ class Deliverer:
         channels: Sequence[Channel],
         *,
         lease_seconds: float = 15.0,
-        poll_seconds: float = 0.2,
+        poll_seconds: float = 0.5,
         first_retry_seconds: float = 1.0,
         longest_retry_seconds: float = 300.0,
         max_attempts: int = 300,

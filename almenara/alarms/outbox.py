@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, and_, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Engine, RowMapping, Select, and_, bindparam, or_, select, update
 
 from almenara.alarms import tables
 from almenara.alarms.records import Delivery
@@ -33,27 +33,9 @@ class Outbox:
 
     def lease(self, channel: str, owner: str, now: datetime, seconds: float) -> Delivery | None:
         """The next message that is due on a channel, or None."""
-        earlier = _rows.alias("earlier")
-        blocked = (
-            select(earlier.c.id)
-            .where(
-                earlier.c.channel == _rows.c.channel,
-                earlier.c.alarm_id == _rows.c.alarm_id,
-                earlier.c.id < _rows.c.id,
-                earlier.c.sent_at.is_(None),
-                earlier.c.dead_at.is_(None),
-            )
-            .exists()
-        )
-        due = (
-            select(_rows.c.id)
-            .where(_rows.c.channel == channel, _rows.c.next_at <= now, _free(now), ~blocked)
-            .order_by(_rows.c.id)
-            .limit(1)
-        )
         while True:
             with self._engine.begin() as connection:
-                row_id = connection.execute(due).scalar()
+                row_id = connection.execute(_DUE, {"channel": channel, "now": now}).scalar()
             if row_id is None:
                 return None
             lease = update(_rows).where(_rows.c.id == row_id, _free(now))
@@ -124,9 +106,35 @@ class Outbox:
 _OPEN = and_(_rows.c.sent_at.is_(None), _rows.c.dead_at.is_(None))
 
 
-def _free(now: datetime) -> ColumnElement[bool]:
+def _free(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     return and_(_OPEN, or_(_rows.c.leased_until.is_(None), _rows.c.leased_until <= now))
+
+
+def _next_due() -> Select[int]:
+    """The first row that is due on :channel at :now; built once, since an empty outbox is looked at twice a second."""
+    now = bindparam("now", type_=_rows.c.next_at.type)
+    earlier = _rows.alias("earlier")
+    blocked = (
+        select(earlier.c.id)
+        .where(
+            earlier.c.channel == _rows.c.channel,
+            earlier.c.alarm_id == _rows.c.alarm_id,
+            earlier.c.id < _rows.c.id,
+            earlier.c.sent_at.is_(None),
+            earlier.c.dead_at.is_(None),
+        )
+        .exists()
+    )
+    return (
+        select(_rows.c.id)
+        .where(_rows.c.channel == bindparam("channel"), _rows.c.next_at <= now, _free(now), ~blocked)
+        .order_by(_rows.c.id)
+        .limit(1)
+    )
 
 
 def _delivery(row: RowMapping) -> Delivery:
     return Delivery.model_validate({name: row[name] for name in Delivery.model_fields}, extra="ignore")
+
+
+_DUE = _next_due()

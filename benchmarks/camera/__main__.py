@@ -16,6 +16,7 @@ from benchmarks.camera.blindness import blindness, restarts
 from benchmarks.camera.cost import cost
 from benchmarks.camera.leaks import leaks
 from benchmarks.camera.quality import loss, quality
+from benchmarks.camera.static import static
 from benchmarks.harness import Bench, Progress, Result, Ticker, report
 
 QUESTIONS: dict[str, Callable[[Bench], list[Result]]] = {
@@ -27,6 +28,7 @@ QUESTIONS: dict[str, Callable[[Bench], list[Result]]] = {
     "loss": loss,
     "leaks": leaks,
     "cost": cost,
+    "static": static,
 }
 
 

@@ -2,7 +2,7 @@
 
 Run as a process: ``python -m benchmarks.camera.leaking --failing URL … --opens N --camera URL --control PORT
 --reconnects N``. Prints one JSON line a phase: growth of the resident memory in MiB, of threads and of descriptors,
-from after a warm-up of a tenth to the end; collected garbage and freed memory are given back to the system first.
+over N times after a warm-up of a tenth more; collected garbage and freed memory are given back to the system first.
 """
 
 from __future__ import annotations
@@ -52,13 +52,12 @@ def reconnects(capture: Capture, control: int, times: int) -> None:
 
 
 def growth(work: Callable[[int], None], times: int, phase: str) -> None:
-    """Prints what grows in the last nine tenths of the work."""
-    warm_up = max(1, times // 10)
-    work(warm_up)
+    """Prints what grows while the work is done so many times, after a warm-up of a tenth more."""
+    work(max(1, times // 10))
     before = _held()
-    work(times - warm_up)
+    work(times)
     grown = {name: after - before[name] for name, after in _held().items()}
-    print(json.dumps({"phase": phase, "times": times, **grown}), flush=True)
+    print(json.dumps({"phase": phase, "times": times, "grown": grown}), flush=True)
 
 
 def _held() -> dict[str, float]:
@@ -67,7 +66,7 @@ def _held() -> dict[str, float]:
         _LIBC.malloc_trim(0)
     process = psutil.Process()
     memory = process.memory_info().rss / 2**20
-    return {"rss_mib": memory, "threads": process.num_threads(), "descriptors": process.num_fds()}
+    return {"mib": memory, "threads": process.num_threads(), "descriptors": process.num_fds()}
 
 
 def main() -> None:

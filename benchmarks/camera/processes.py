@@ -135,9 +135,12 @@ class Worker(Child):
         bench: gives it a folder.
         api: where it posts pictures; every camera asks for the model of its own name.
         cameras: configuration of each camera, by name; `source` is needed.
+        verdicts: whether it prints every verdict, as `wait_scored` and `scored` need.
     """
 
-    def __init__(self, bench: Bench, api: Api, cameras: Mapping[str, Mapping[str, object]]) -> None:
+    def __init__(
+        self, bench: Bench, api: Api, cameras: Mapping[str, Mapping[str, object]], *, verdicts: bool = True
+    ) -> None:
         self._status_port = free_port()
         folder = bench.folder / f"worker-{self._status_port}"
         folder.mkdir()
@@ -148,7 +151,8 @@ class Worker(Child):
         }
         file = folder / "cameras.yaml"
         file.write_text(yaml.safe_dump(config), encoding="utf-8")
-        command = module("camera_worker", "--config", str(file), "--var-dir", str(folder / "var"), "--json")
+        command = module("camera_worker", "--config", str(file), "--var-dir", str(folder / "var"))
+        command += ["--json"] if verdicts else []
         super().__init__(command, folder=folder, name="the camera worker")
 
     def wait_scored(self, names: Sequence[str], *, after: float = 0.0, seconds: float = READY_SECONDS) -> float:

@@ -60,9 +60,9 @@ class ScoringApi:
         return web.Response(text=verdict.model_dump_json(), content_type="application/json")
 
     def _look_at(self, jpeg: bytes, model: str, arrived: float) -> dict[str, Any]:
-        """Size of the picture, its age in seconds, and its largest difference from the camera's first picture.
+        """Size of the picture, its time code, its age in seconds, and its largest difference from the camera's first.
 
-        The age is None when the time code cannot be read; the difference is of a tile's mean, in grey levels.
+        Time code and age are None when it cannot be read; the difference is of a tile's mean, in grey levels.
         """
         decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
         if decoded is None:
@@ -74,6 +74,7 @@ class ScoringApi:
         return {
             "width": width,
             "height": height,
+            "timecode": shown,
             "age": None if shown is None else arrived - shown / 1e3,
             "difference": float(np.abs(tiles - first).max()),
         }

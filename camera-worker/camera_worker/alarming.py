@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 import cv2
 from sqlalchemy.exc import SQLAlchemyError
 
-from almenara.alarms import AlarmStore, Deliverer, LogChannel, Phase, Priority, Rule, Transition
+from almenara.alarms import AlarmStore, Change, Deliverer, LogChannel, Phase, Priority, Rule, Transition
 from almenara.contracts import Observation
+from almenara.errors import ConfigurationError
 from camera_worker.config import CameraConfig
 from camera_worker.evidence import STRIP, EvidenceFolder
 from camera_worker.history import History, Moment
@@ -32,12 +34,14 @@ _STRIPS_PATIENCE_SECONDS = 1.0
 class AlarmDesk:
     """Alarm store, evidence folder and log channel of one worker; a context manager.
 
-    Files: ``alarms/worker.db`` (SQLite), ``alarms/alarms.log`` and ``evidence/`` under `var_dir`.
+    Files: ``alarms/worker.db`` (SQLite), ``alarms/alarms.log`` and ``evidence/`` under `var_dir`. Raises
+    ConfigurationError when another worker uses them: two would end each other's alarms.
     """
 
     def __init__(self, var_dir: Path) -> None:
         folder = var_dir / "alarms"
         folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder / "worker.lock")
         self.store = AlarmStore(f"sqlite:///{folder / 'worker.db'}", channels=("log",))
         self.evidence = EvidenceFolder(var_dir / "evidence")
         self.strips = StripFinisher()
@@ -56,6 +60,12 @@ class AlarmDesk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finishes strips, tells what is due and ends; what cannot be told now stays in the outbox."""
+        try:
+            self._end()
+        finally:
+            self._lock.close()
+
+    def _end(self) -> None:
         self._stop.set()
         self.strips.stop(_STRIPS_PATIENCE_SECONDS)
         self._thread.join(_DELIVERER_PATIENCE_SECONDS)
@@ -91,7 +101,8 @@ class AlarmDesk:
         )
         rule = Rule(on_delay_seconds=0, off_delay_seconds=0, priority=priority)
         for transition in self.store.observe(observation, rule, now=now):
-            _log(transition)
+            if transition.change is not Change.REGAINED:  # each start begins with it
+                _log(transition)
         return self.store.phase(source)
 
 
@@ -111,18 +122,29 @@ class CameraAlarms:
         strips: StripFinisher,
     ) -> None:
         self._store, self._rule, self._evidence, self._strips = store, camera.alarm.rule(), evidence, strips
+        self._phase: Phase | None = None
         self.history = history
 
     def observe(self, observation: Observation, now: float, scored: Scored | None) -> Phase:
-        """As `AlarmSink.observe`; saves evidence of the frame when the observation raises an alarm."""
+        """As `AlarmSink.observe`; saves evidence of the frame when the observation raises an alarm.
+
+        The phase is that of the last transition made here: an acknowledgement given elsewhere shows with the next.
+        """
         observation = observation.model_copy(update={"reason": redact(observation.reason)})
 
         def save() -> tuple[str, ...]:
-            return () if scored is None else self._save(scored, now)
+            try:
+                return () if scored is None else self._save(scored, now)
+            except OSError as error:
+                logger.error("%s: the alarm goes out without evidence: %s", observation.source, error)  # noqa: TRY400
+                raise
 
         for transition in self._store.observe(observation, self._rule, now=now, evidence=save):
             _log(transition)
-        return self._store.phase(observation.source)
+            self._phase = transition.phase
+        if self._phase is None:
+            self._phase = self._store.phase(observation.source)
+        return self._phase
 
     def _save(self, scored: Scored, now: float) -> tuple[str, ...]:
         """Evidence as it is at once, with a strip of what came before; what comes after is added later."""
@@ -141,6 +163,18 @@ class CameraAlarms:
         except (ValueError, cv2.error) as error:
             logger.warning("The alarm's strip of pictures could not be drawn: %s", error)
             return None
+
+
+def _locked(path: Path) -> TextIO:
+    """The file, which nobody else can lock until it is closed or this process ends."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        fact = f"Another camera worker keeps its alarms in {path.parent}."
+        raise ConfigurationError(fact, "Give each its own folder: --var-dir, var_dir or ALMENARA_VAR_DIR.") from error
+    return file
 
 
 def _log(transition: Transition) -> None:

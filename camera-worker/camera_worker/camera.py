@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from almenara.errors import InputError
+from almenara.errors import AlmenaraError, InputError
 from camera_worker.capture import Capture, CaptureState
 from camera_worker.client import VisionClient
 from camera_worker.config import DEFAULT_FPS, CameraConfig
@@ -18,18 +18,19 @@ from camera_worker.history import History
 from camera_worker.picture import Preparer
 from camera_worker.playback import Playback
 from camera_worker.quality import Condition
-from camera_worker.scoring import OwnThread, Picture, Scoring
+from camera_worker.scoring import Picture, Scoring
 from camera_worker.sight import Sighting
 from camera_worker.slot import Frame, LatestFrame
 from camera_worker.sources import SourceKind
 from camera_worker.states import AlarmSink, Blindness, CameraCounters, CameraState, Scored
+from camera_worker.threads import OwnThread
 from camera_worker.view import View
 
 __all__ = ["AlarmSink", "Blindness", "Camera", "CameraCounters", "CameraState", "Scored"]
 
 logger = logging.getLogger(__name__)
 
-_TICK_SECONDS = 0.1
+_TICK_SECONDS = 0.2
 _EARLY_SHARE = 0.25  # of a turn: so much sooner a fresh frame may be taken
 _RETRY_SECONDS = 0.25  # while blind: with the circuit breaker's second, scoring resumes well within two
 _PAUSE_AFTER_ERROR_SECONDS = 1.0
@@ -39,6 +40,7 @@ _MOST_AGE_SECONDS = 0.8
 _KEY_FRAME_PATIENCE_SECONDS = 30.0
 _STUCK_SECONDS = 10.0  # a turn that takes longer is blindness
 _PAUSED = "outside its schedule"
+_STARVED = "the camera sends no undamaged picture"
 
 
 class Camera:
@@ -76,6 +78,7 @@ class Camera:
         self._preparer = Preparer(View(config.region, config.mask), frozen_after=config.frozen_after)
         self._health = StreamHealth(None if config.frames == "keyframes" else config.fps or DEFAULT_FPS)
         self._trouble = ""  # of a live stream
+        self._starved = False  # by a stream that stands
         self._condition = Condition.GOOD
         self._slot = LatestFrame()
         self._sequence = self._generation = 0
@@ -117,7 +120,7 @@ class Camera:
             return CameraState(self.capture.state)
         if self._condition is not Condition.GOOD:
             return CameraState(self._condition)
-        return CameraState.DEGRADED if self._trouble or self.blindness is Blindness.CAMERA else CameraState.LIVE
+        return CameraState.DEGRADED if self._trouble or self._starved else CameraState.LIVE
 
     @property
     def reason(self) -> str:
@@ -128,15 +131,15 @@ class Camera:
             case CameraState.FROZEN:
                 return "the picture does not change; `frozen_after: off` if the scene is still and free of noise"
             case CameraState.DEGRADED:
-                return self._trouble or self._scoring.blind_reason
+                return self._trouble or _STARVED
             case _:
                 return self.capture.reason
 
     def sighting(self, now: float) -> Sighting | None:
         """How the camera stands at `now` (monotonic); None when it is not to be scored: paused, ended, not started."""
-        if not self.watching or self.capture.state is CaptureState.ENDED:
-            return None
         scoring, began = self._scoring, self._turn_began
+        if self.capture.state is CaptureState.ENDED or not (self.watching or scoring.blindness):
+            return None
         if scoring.blindness is not None:
             of_detection = scoring.blindness.of_detection
             return Sighting(self.name, False, scoring.blind_since, of_detection, scoring.blind_reason)
@@ -144,7 +147,7 @@ class Camera:
             asking = scoring.asked_at is not None
             reason = "the API does not answer" if asking else "its pictures are not processed"
             return Sighting(self.name, False, began, asking, reason)
-        return Sighting(self.name, sees=scoring.last is not None)
+        return Sighting(self.name, sees=scoring.sees)
 
     def stop(self) -> None:
         """Asks `run` to end; call it in the event loop's thread."""
@@ -152,28 +155,31 @@ class Camera:
         self._wake.set()
 
     def replace_capture(self) -> None:
-        """Abandons the capture thread, which is stuck or dead, and starts another."""
+        """Abandons the capture thread, which is stuck or dead, and starts another; one that cannot start is dead."""
         self.counters.abandoned_threads += 1
         self.capture.stop()
-        self.capture = self._new_capture()
-        self.capture.start()
+        self._renew_capture()
+        try:
+            self.capture.start()
+        except RuntimeError:
+            logger.exception("%s: its new capture thread cannot be started.", self.name)
 
     async def run(self) -> None:
         """Samples `fps` times a second until `stop` is called or a file has been played to its end.
 
-        A frame that fails in an unforeseen way is counted as unscorable, and sampling goes on after a pause.
+        A frame that fails in an unforeseen way is counted as unscorable, and sampling goes on after a pause; so does
+        watching when it cannot begin, as when there can be no more threads.
         Raises InputError `video-unreadable` when a file holds no picture.
         """
         teller = asyncio.create_task(self._tell_states(), name=f"states of {self.name}")
         try:
             while not self._stopping and self.capture.state is not CaptureState.ENDED:
-                if not self._on_duty:
-                    await self._pause()
-                elif isinstance(self.capture, Playback):
-                    await self._play(self.capture)
-                    break
-                else:
-                    await self._watch()
+                try:
+                    await self._attend()
+                except AlmenaraError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - logged by `be_blind`; a camera that is not watched is blind
+                    await self._recover(error)
             if not self._stopping:
                 self._require_pictures()
         finally:
@@ -184,28 +190,37 @@ class Camera:
             self._slot.call_on_next(None)
             self._thread.end()
 
-    async def sample(self) -> None:
-        """One turn, on the newest frame if there is a new one."""
-        now = time.monotonic()
-        frame = self._slot.newest(after=self._sequence)
-        if frame is None or now - frame.monotonic > self._options.read:
-            await self._miss(now)
-        else:
-            await self._take(frame, frame.monotonic)
-
     @property
     def _on_duty(self) -> bool:
         """Whether the schedule says so."""
         return self._schedule is None or self._schedule.is_active(self._clock())
 
+    async def _attend(self) -> None:
+        """Does what is to be done now, until that changes: watches, plays a file to its end, or pauses."""
+        if not self._on_duty:
+            await self._pause()
+        elif isinstance(self.capture, Playback):
+            await self._play(self.capture)
+        else:
+            await self._watch()
+
+    async def _recover(self, error: Exception) -> None:
+        """Blind until the next attempt, a second later."""
+        reason = f"it cannot be watched ({type(error).__name__})"
+        await self._scoring.be_blind(time.monotonic(), Blindness.ERROR, reason, error=error)
+        if isinstance(self.capture, Capture):
+            self._retire_capture()
+        await self._rest(_PAUSE_AFTER_ERROR_SECONDS)
+
     async def _pause(self) -> None:
         """Stays disconnected until the schedule or `stop` ends it."""
         self._paused = True
-        self._scoring.forget_blindness()
-        await self._scoring.be_unknown(time.monotonic(), _PAUSED)
+        self._scoring.start_anew()
+        told = False
         while not self._stopping and not self._on_duty:
+            told = told or await self._scoring.be_unknown(time.monotonic(), _PAUSED)
             await self._rest(_NEAR_SECONDS)
-        self._paused = False
+        self._paused = self._stopping
 
     async def _watch(self) -> None:
         """Samples the live source until `stop`, the end of its hours, or the end of a file played in real time."""
@@ -231,7 +246,8 @@ class Camera:
 
     async def _play(self, playback: Playback) -> None:
         """Scores a video file in its own time: every picture, or as many a second as `fps` says."""
-        playback.start()
+        if not self.watching:
+            playback.start()
         self.watching = True
         while not self._stopping:
             self._turn_began = time.monotonic()
@@ -243,10 +259,8 @@ class Camera:
     async def _take(self, frame: Frame, taken_at: float) -> None:
         """Scores a frame; that of a recording again and again until the API has answered, so that none is left out."""
         self._sequence, self._seen_at = frame.sequence, time.monotonic()
-        self._turn_began = self._seen_at
-        if frame.generation != self._generation:
-            self._generation = frame.generation
-            self._preparer.restart()
+        self._turn_began, self._starved = self._seen_at, False
+        self._generation = frame.generation
         try:
             prepared = await self._thread.run(self._preparer.prepare, frame)
             self._condition = prepared.condition
@@ -265,9 +279,9 @@ class Camera:
         state, reason = self.capture.state, self.capture.reason
         if state in {CaptureState.OFFLINE, CaptureState.UNAUTHORISED}:
             reason = f"the camera is {state}: {reason}"
-            self._condition = Condition.GOOD
+            self._condition, self._starved = Condition.GOOD, False
         elif state is not CaptureState.ENDED and self._sees_nothing(now):
-            reason = "the camera sends no undamaged picture"
+            reason, self._starved = _STARVED, True
         else:
             return
         if self.blindness is not Blindness.CAMERA or now - self._blind_told_at >= _NEAR_SECONDS:
@@ -283,10 +297,15 @@ class Camera:
         return self._options.keyframes_only and now - self._seen_at > max(patience, 2 * between)
 
     def _due_frame(self, due: float, *, ended: bool) -> Frame | None:
-        """The newest frame if it is to be taken now; one that is not fresh only if no newer one is near."""
+        """The newest frame if it is to be taken now; one that is not fresh only if no newer one is near.
+
+        What a stream sent last before it was lost is not taken: its camera is blind already.
+        """
         frame = self._slot.newest(after=self._sequence)
         if frame is None or ended:
             return frame
+        if self.capture.state is not CaptureState.LIVE:
+            return None
         now, read = time.monotonic(), self._options.read
         age = now - frame.monotonic
         interval = self._interval
@@ -303,7 +322,7 @@ class Camera:
         return 1 / self.capture.fps if self.capture.fps else self._options.read
 
     async def _await_frame(self, due: float) -> None:
-        """Waits until a frame may be taken, at most a tenth of a second, so that a loss is noticed soon."""
+        """Waits until a frame may be taken, at most a fifth of a second, so that a loss is noticed soon."""
         early = due - self._turn * _EARLY_SHARE - time.monotonic()
         if early > 0:
             await self._rest(min(early, _TICK_SECONDS))
@@ -336,7 +355,12 @@ class Camera:
         self.watching = False
         self.capture.stop()
         self.retired.append(self.capture)
+        self._renew_capture()
+
+    def _renew_capture(self) -> None:
+        """Nothing that the earlier one showed holds for the next."""
         self.capture = self._new_capture()
+        self._condition, self._starved = Condition.GOOD, False
 
     def _require_pictures(self) -> None:
         if not self.capture.counters.frames:
@@ -362,5 +386,6 @@ class Camera:
             return
         self._told, self.state_since = state, datetime.now(UTC)
         reason = f": {self.reason}" if self.reason else ""
-        level = logging.INFO if state.good else logging.WARNING
+        whole = state is not CameraState.ENDED or not reason  # a file that ends with a reason has damage or holes
+        level = logging.INFO if state.good and whole else logging.WARNING
         logger.log(level, "%s (%s) is %s%s", self.name, self._source.label, state, reason)

@@ -106,6 +106,16 @@ class Capture:
         """Seconds between the last two key frames; None before there were two."""
         return self._meter.keyframe_interval
 
+    @property
+    def lag(self) -> float:
+        """Seconds by which the newest picture came late, as far as the stream tells."""
+        return self._meter.lag
+
+    @property
+    def stuck_after(self) -> float:
+        """Seconds of `silence` that no patience explains."""
+        return self._options.stuck_after
+
     def _run(self) -> None:
         try:
             self._capture()
@@ -134,9 +144,9 @@ class Capture:
         before = self.counters.frames
         try:
             for picture in read_source(self._source, self._options, self._meter, wait=self._rest):
-                if self._stop.is_set() or not self._slot.put(picture, generation):
-                    return None
                 self._meter.picture(picture)
+                if self._stop.is_set() or (self._meter.trusted and not self._slot.put(picture, generation)):
+                    return None
                 if self.counters.frames == before + 1:
                     self.counters.connections += 1
                     self._become(CaptureState.LIVE)

@@ -19,6 +19,7 @@ _MOST_DETAIL = 300
 _MOST_ANSWER_BYTES = 16 * 2**20  # a verdict with its overlay may be some MB
 _MOST_LABEL = 200
 _KEEP_ALIVE_SECONDS = 4.0  # less than servers wait (uvicorn 5), so that no request meets a connection being closed
+_OF_THE_PICTURE = frozenset({400, 413, 415, 422})
 _LEAST_TRIAL_SECONDS = 1.0
 _FULL_TRIAL_EVERY = 8
 
@@ -29,6 +30,10 @@ class ApiAwayError(AlmenaraError):
 
 class ApiRefusedError(AlmenaraError):
     """The API answers without a verdict: no such model, a wrong key, a model that cannot score now."""
+
+
+class PictureRefusedError(ApiRefusedError):
+    """The API refuses this very picture; it would refuse it again, and may score another."""
 
 
 class MalformedVerdictError(AlmenaraError):
@@ -134,6 +139,8 @@ class VisionClient:
             raise ApiRefusedError(
                 f"The API at {self._label} redirects ({status}).", "Give the address it redirects to."
             )
+        if status in _OF_THE_PICTURE:
+            raise PictureRefusedError(f"The API refuses the picture ({status}): {self._detail(body)}")
         if status != 200:
             raise ApiRefusedError(f"The API refuses the request ({status}): {self._detail(body)}")
         verdict = _verdict(body, model)

@@ -15,6 +15,8 @@ from camera_worker.sources import Description, Witness
 
 _WINDOW_SECONDS = 10.0
 _MOST_REMEMBERED = 2000
+_LEAST_JUDGED, _MOST_JUDGED = 5, 20  # latest pictures since an undamaged key frame, see `StreamMeter.trusted`
+_MOST_DAMAGED = 0.7  # of those
 
 _Times = tuple[float, float | None]
 """Seconds of an arrival, and in the stream where it tells."""
@@ -26,8 +28,6 @@ class CaptureCounters:
 
     frames: int = 0
     damaged: int = 0
-    skipped: int = 0
-    """Undamaged pictures between key frames, left undecoded."""
     connections: int = 0
     losses: int = 0
 
@@ -41,19 +41,21 @@ class StreamMeter(Witness):
         seen_at: seconds (monotonic) of the last sign that undamaged pictures keep coming; at first, of the start.
         size: width and height of the last picture.
         keyframe_interval: seconds between the last two key frames; None before there were two on one connection.
-        description: what the source said of itself when it was last opened.
+        lag: seconds by which the newest picture came late, as far as the stream tells.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._events: deque[tuple[float, bool]] = deque(maxlen=_MOST_REMEMBERED)
+        self._events: deque[tuple[float, bool]] = deque()  # of the window, oldest first
+        self._damaged = 0  # among them
         self._begun_at = self.touched_at = self.seen_at = clock()
         self._key_frame_at: _Times | None = None
+        self._latest: deque[bool] = deque(maxlen=_MOST_JUDGED)  # since an undamaged key frame: whether it was damaged
         self.counters = CaptureCounters()
         self.size: tuple[int, int] | None = None
         self.keyframe_interval: float | None = None
-        self.description: Description | None = None
+        self.lag = 0.0
 
     @property
     def fps(self) -> float:
@@ -67,24 +69,42 @@ class StreamMeter(Witness):
         good, damaged, _ = self._recent()
         return damaged / (good + damaged) if damaged else 0.0
 
+    @property
+    def trusted(self) -> bool:
+        """Whether a picture that looks undamaged can be believed.
+
+        Decoders flag the picture that was hit, and not always that; those that refer to it carry its traces. Where
+        seven of ten were flagged since the last undamaged key frame, the others are no better.
+        """
+        return len(self._latest) < _LEAST_JUDGED or sum(self._latest) < _MOST_DAMAGED * len(self._latest)
+
     def restart(self) -> None:
         """A new connection begins."""
         with self._lock:
             self._events.clear()
+            self._damaged = 0
         self._begun_at = self._touch()
         self._key_frame_at = None
+        self._latest.clear()
+        self.lag = 0.0
 
     def picture(self, picture: Picture) -> None:
-        """An undamaged picture has been read."""
+        """A picture without a flag of damage has been read."""
         self.counters.frames += 1
         if isinstance(picture, av.VideoFrame):
             self.size = picture.width, picture.height
+            whole = bool(picture.key_frame)
         else:
             self.size = picture.shape[1], picture.shape[0]
-        self.seen_at = self._note(good=True)
+            whole = True
+        if whole:
+            self._latest.clear()
+        self._latest.append(False)
+        now = self._note(good=True)
+        if self.trusted:
+            self.seen_at = now
 
-    def described(self, description: Description) -> None:
-        self.description = description
+    def described(self, description: Description) -> None:  # noqa: ARG002 - only that it is open counts here
         self._begun_at = self._touch()
 
     def received(self, size: int, *, key_frame: bool, at: float | None) -> None:  # noqa: ARG002 - not weighed here
@@ -94,18 +114,23 @@ class StreamMeter(Witness):
                 self.keyframe_interval = _seconds_between(self._key_frame_at, key_frame_at)
             self._key_frame_at = key_frame_at
 
+    def late(self, seconds: float) -> None:
+        self.lag = seconds
+
     def skipped(self) -> None:
-        self.counters.skipped += 1
         self.seen_at = self._touch()
 
     def damaged(self, reason: str) -> None:  # noqa: ARG002 - counted, whatever it was
         self.counters.damaged += 1
+        self._latest.append(True)
         self._note(good=False)
 
     def _note(self, *, good: bool) -> float:
         now = self._touch()
         with self._lock:
             self._events.append((now, good))
+            self._damaged += not good
+            self._forget(now)
         return now
 
     def _touch(self) -> float:
@@ -116,9 +141,16 @@ class StreamMeter(Witness):
         """Good and damaged pictures within the window, and the window's length so far in seconds."""
         now = self._clock()
         with self._lock:
-            recent = [good for at, good in self._events if at > now - _WINDOW_SECONDS]
-        good = sum(recent)
-        return good, len(recent) - good, min(_WINDOW_SECONDS, max(now - self._begun_at, 1.0))
+            self._forget(now)
+            damaged = self._damaged
+            good = len(self._events) - damaged
+        return good, damaged, min(_WINDOW_SECONDS, max(now - self._begun_at, 1.0))
+
+    def _forget(self, now: float) -> None:
+        """Drops what lies before the window, or is too much to remember; to be called with the lock held."""
+        while self._events and (self._events[0][0] <= now - _WINDOW_SECONDS or len(self._events) > _MOST_REMEMBERED):
+            _, good = self._events.popleft()
+            self._damaged -= not good
 
 
 def _seconds_between(earlier: _Times, later: _Times) -> float:

@@ -97,16 +97,18 @@ def _states(cameras: tuple[Camera, ...]) -> Iterator[Metric]:
     up = GaugeMetricFamily("almenara_camera_up", "1 while its pictures are scored", labels=["camera"])
     state = GaugeMetricFamily("almenara_camera_state", "1 for the state it is in", labels=["camera", "state"])
     fps = GaugeMetricFamily("almenara_camera_fps", "Pictures a second, lately", labels=["camera"])
+    lag = GaugeMetricFamily("almenara_camera_lag_seconds", "How late its stream comes", labels=["camera"])
     damaged = GaugeMetricFamily("almenara_camera_damaged_share", "0 to 1 of its pictures, lately", labels=["camera"])
     for camera in cameras:
         now = camera.state
         seen = now in (CameraState.LIVE, CameraState.DEGRADED, CameraState.BLURRED)
         up.add_metric([camera.name], seen and camera.blindness is None and camera.last is not None)
         fps.add_metric([camera.name], camera.capture.fps)
+        lag.add_metric([camera.name], camera.capture.lag)
         damaged.add_metric([camera.name], camera.capture.damaged_share)
         for possible in CameraState:
             state.add_metric([camera.name, possible], possible is now)
-    yield from (up, state, fps, damaged)
+    yield from (up, state, fps, lag, damaged)
 
 
 def _counts(cameras: tuple[Camera, ...]) -> Iterator[Metric]:

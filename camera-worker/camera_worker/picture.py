@@ -38,7 +38,9 @@ class Prepared:
 
 
 class Preparer:
-    """Prepares one camera's frames in their order. Not safe between threads.
+    """Prepares one camera's frames in their order, over all its connections: a freeze outlasts them.
+
+    Not safe between threads.
 
     Args:
         view: the part of the picture that is looked at.
@@ -46,20 +48,15 @@ class Preparer:
     """
 
     def __init__(self, view: View, *, frozen_after: float | None) -> None:
-        self._view, self._frozen_after = view, frozen_after
+        self._view = view
         self._converter = VideoReformatter()
         self._judge = QualityJudge(frozen_after=frozen_after)
-
-    def restart(self) -> None:
-        """Forgets the earlier pictures: a new connection began, and the camera may show something else."""
-        self._judge = QualityJudge(frozen_after=self._frozen_after)
 
     def prepare(self, frame: Frame) -> Prepared:
         """The JPEG of a frame and its condition."""
         image, pixels = self._look(frame.picture)
         self._view.paint(image)
-        self._view.paint(pixels)
-        condition = self._judge.judge(image, frame.monotonic, pixels)
+        condition = self._judge.judge(image, frame.monotonic, self._view.visible(pixels))
         encoded, jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
         if not encoded:
             raise RuntimeError("OpenCV could not encode a JPEG")
@@ -68,7 +65,7 @@ class Preparer:
     def _look(self, picture: Picture) -> tuple[Image, Image]:
         """The looked-at part, uint8 BGR (height, width, 3), and single pixels of it as the camera sent them."""
         if not isinstance(picture, av.VideoFrame):
-            image = np.asarray(cv2.cvtColor(self._view.apply(picture), cv2.COLOR_RGB2BGR), dtype=np.uint8)
+            image = self._view.apply(picture)
             return image, sample(image[:, :, _GREEN])
         part = self._view.cut(picture)
         # Shrunk first and converted then: swscale does both at once at three times the cost.

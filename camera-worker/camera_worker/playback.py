@@ -26,7 +26,7 @@ class Playback:
     """Stands where a `Capture` stands for a camera, but is asked for each picture and never skips one by being late.
 
     Frames carry the file's time: `monotonic` is the start plus the position, and `captured_at` the time at which the
-    recording was made (its metadata, or else the file's modification time) plus the position.
+    recording was begun (see `recorded_at`) plus the position.
 
     Args:
         source: a video file.
@@ -35,7 +35,7 @@ class Playback:
         name: for the log.
 
     Attributes:
-        state, reason: of the file, and why it ended where it did; the reason is empty when it was read to its end.
+        state, reason: of the file, and what was damaged or missing at its end; the reason is empty when nothing was.
         started_at: seconds (monotonic) of `start`, from which positions are counted.
     """
 
@@ -108,6 +108,16 @@ class Playback:
         """Seconds of the file between the last two key frames; None before there were two."""
         return self._meter.keyframe_interval
 
+    @property
+    def lag(self) -> float:
+        """None: a file's pictures are never late."""
+        return 0.0
+
+    @property
+    def stuck_after(self) -> float:
+        """Seconds of `silence` that no patience explains."""
+        return self._options.stuck_after
+
     def next_frame(self) -> Frame | None:
         """The next picture; None at the end, after `stop`, and when the file cannot be read further (see `reason`)."""
         with self._lock:
@@ -122,7 +132,10 @@ class Playback:
 
     def _read(self) -> Iterator[Frame]:
         try:
-            recorded = recorded_at(Path(self._source.address))
+            recorded, told = recorded_at(Path(self._source.address))
+            if not told:
+                guess = "times are guessed from the file's date, as it does not tell when it was recorded"
+                logger.info("%s: %s: it began at %s.", self._name, guess, recorded.isoformat(timespec="seconds"))
             for position, picture in read_file(self._source.address, self._options, self._meter):
                 self._meter.picture(picture)
                 if self._is_due(position):
@@ -155,10 +168,15 @@ class Playback:
         self.state = CaptureState.ENDED
 
 
-def recorded_at(path: Path) -> datetime:
-    """When a recording was begun, UTC: its own `creation_time`, or the time at which the file was last changed."""
+def recorded_at(path: Path) -> tuple[datetime, bool]:
+    """When a recording was begun, UTC, and whether the file tells: by its `creation_time`.
+
+    If it does not, its last change is taken for the end of the recording, and the beginning lies its duration before.
+    """
+    duration = 0.0
     with contextlib.suppress(av.FFmpegError, ValueError), av.open(f"file:{path}", options=LOCAL_ONLY) as container:
+        duration = (container.duration or 0) / av.time_base
         if written := container.metadata.get("creation_time"):
             made = datetime.fromisoformat(written)
-            return made.astimezone(UTC) if made.tzinfo else made.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            return made.astimezone(UTC) if made.tzinfo else made.replace(tzinfo=UTC), True
+    return datetime.fromtimestamp(path.stat().st_mtime - duration, UTC), False

@@ -11,12 +11,20 @@ import av
 from almenara.errors import InputError
 from camera_worker.slot import Picture
 from camera_worker.sources import Description, ReadOptions, Source, SourceKind, SourceLostError, Witness, read_source
+from camera_worker.sources.http import SNAPSHOTS
 
 _LONGEST_KEYFRAME_INTERVAL = 2.0
 _MOST_PIXELS = 1920 * 1088
 _MOST_FPS = 15.0
 _TOLERANCE = 1.1
 _MOST_DAMAGED_SHARE = 0.01
+_CHECK_NETWORK = "Check address, credentials and network"
+_REMEDIES = {
+    SourceKind.STREAM: _CHECK_NETWORK,
+    SourceKind.HTTP: _CHECK_NETWORK,
+    SourceKind.FILE: "Check that it is a whole video file",
+    SourceKind.WEBCAM: "Check that the webcam is plugged in and that no other program uses it",
+}
 _DEAR_CODECS = {"av1": "AV1", "hevc": "H.265", "vp9": "VP9"}
 
 
@@ -68,6 +76,11 @@ class ProbeReport:
         """Of all pictures, 0 to 1."""
         return self.damaged / (self.pictures + self.damaged)
 
+    @property
+    def polled(self) -> bool:
+        """Whether each picture was asked for, so that the rate is not the camera's."""
+        return self.delivery == SNAPSHOTS
+
 
 def probe(source: Source, options: ReadOptions, *, seconds: float) -> ProbeReport:
     """Watches a source for `seconds` after its first picture; a file is read that long, as fast as it can be.
@@ -88,21 +101,23 @@ def probe(source: Source, options: ReadOptions, *, seconds: float) -> ProbeRepor
         lost = None if is_file else "the camera ended the stream"
     if not notes.pictures:
         fact = f"{source.label} cannot be watched: {lost or 'no undamaged picture came'}."
-        raise InputError("source-unreadable", fact, "Check address, credentials and network, then probe again.")
+        raise InputError("source-unreadable", fact, f"{_REMEDIES[source.kind]}, then probe again.")
     report = notes.report(source, lost)
     return replace(report, advice=advise(report, options))
 
 
 def advise(report: ProbeReport, options: ReadOptions) -> tuple[str, ...]:
     """What to change on the camera or in its configuration, most important first; empty when all is well."""
+    if report.longest_gap is None:
+        damage = f"{report.damaged_share:.1%} of its pictures are damaged" if report.damaged else None
+        flaw = report.lost or damage
+        return (f"The file is not whole ({flaw}): take another copy of it.",) if flaw else ()
     advice = []
     if report.lost:
         advice.append(f"The source was lost while it was watched ({report.lost}): check network and power.")
     if report.damaged_share > _MOST_DAMAGED_SHARE:
         cure = "say transport: tcp" if report.delivery.endswith("UDP") else "check cable, Wi-Fi and the camera's load"
         advice.append(f"{report.damaged_share:.1%} of the pictures came damaged: {cure}.")
-    if report.longest_gap is None:  # a file stays as it is
-        return tuple(advice)
     interval = report.keyframe_interval
     if interval is not None and interval > _LONGEST_KEYFRAME_INTERVAL * _TOLERANCE:
         effect = "after a loss the camera is blind for as long"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from dataclasses import dataclass
 from enum import StrEnum
 
 import cv2
@@ -37,6 +38,22 @@ class Condition(StrEnum):
         return self in (Condition.GOOD, Condition.BLURRED)
 
 
+@dataclass
+class _Still:
+    """A row of pictures that resemble its first.
+
+    Attributes:
+        first, last: pixels of its first and its last picture.
+        since: when it began, seconds.
+        earlier: when the row before it began, if what parted them may have been a key frame; else as `since`.
+    """
+
+    first: Image
+    last: Image
+    since: float
+    earlier: float
+
+
 class QualityJudge:
     """Judges one camera's pictures in their order.
 
@@ -49,7 +66,9 @@ class QualityJudge:
     `blurred_after` seconds the variance of the Laplacian, over that of the picture, was under a fifth of its usual
     value, until it reaches three tenths; looked at once a second.
 
-    A frozen picture is flagged `frozen_after` seconds, one key frame interval and one picture after it froze.
+    The first key frame after a freeze comes before the pictures are known to repeat. If it differs by less than 1.25
+    and they repeat from then on, the seconds before it count as well: a picture is flagged `frozen_after` seconds and
+    two pictures after it froze, and a key frame interval later where the encoder takes so long to settle.
 
     Args:
         frozen_after: seconds; None switches the check off, as for a noise-free still scene.
@@ -59,7 +78,7 @@ class QualityJudge:
     def __init__(self, *, frozen_after: float | None = 8.0, blurred_after: float | None = 4.0) -> None:
         self._frozen_after, self._blurred_after = frozen_after, blurred_after
         self._black = False
-        self._still: tuple[Image, Image, float] | None = None  # first and last of the pictures that resemble the first
+        self._still: _Still | None = None
         self._changes: deque[float] = deque(maxlen=_MOST_CHANGES)
         self._blurred_since: float | None = None
         self._sharpness_due = -math.inf
@@ -71,7 +90,8 @@ class QualityJudge:
         Args:
             image: uint8 BGR (height, width, 3); shrunk here until noise is averaged out.
             at: when it was taken, in seconds, on any clock that runs evenly.
-            pixels: what `sample` takes of the same picture's brightness before it was shrunk; of `image` by default.
+            pixels: what `sample` takes of the same picture's brightness before it was shrunk, without what a mask
+                hides, in any shape; of `image` by default. Where there are none the picture is black.
         """
         if pixels is None:
             pixels = sample(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
@@ -85,20 +105,23 @@ class QualityJudge:
         return Condition.GOOD
 
     def _is_black(self, pixels: Image) -> bool:
-        lit = np.count_nonzero(pixels >= _BLACK_LEVEL) / pixels.size
+        lit = np.count_nonzero(pixels >= _BLACK_LEVEL) / max(1, pixels.size)
         self._black = bool(lit < _LIT_SHARES[self._black])
         return self._black
 
     def _still_seconds(self, pixels: Image, at: float) -> float:
-        if self._still is not None and self._still[0].shape == pixels.shape:
-            first, previous, since = self._still
-            self._changes.append(_difference(pixels, previous))
+        still, earlier = self._still, at
+        if still is not None and still.first.shape == pixels.shape:
+            self._changes.append(_difference(pixels, still.last))
             repeats = len(self._changes) >= _LEAST_CHANGES and statistics.median(self._changes) < _REPEATED_DIFFERENCE
-            limit = _KEYFRAME_DIFFERENCE if repeats else _STILL_DIFFERENCE
-            if _difference(pixels, first) < limit:
-                self._still = (first, pixels, since)
-                return at - since
-        self._still = (pixels, pixels, at)
+            difference = _difference(pixels, still.first)
+            if difference < (_KEYFRAME_DIFFERENCE if repeats else _STILL_DIFFERENCE):
+                still.last = pixels
+                if repeats:
+                    still.since = still.earlier
+                return at - still.since
+            earlier = still.since if difference < _KEYFRAME_DIFFERENCE else at
+        self._still = _Still(pixels, pixels, since=at, earlier=earlier)
         self._changes.clear()
         return 0.0
 

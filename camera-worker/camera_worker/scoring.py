@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from almenara.alarms import Phase
 from almenara.contracts import Observation, VisionVerdict
-from camera_worker.client import ApiAwayError, ApiRefusedError, MalformedVerdictError, VisionClient
+from camera_worker.client import (
+    ApiAwayError,
+    ApiRefusedError,
+    MalformedVerdictError,
+    PictureRefusedError,
+    VisionClient,
+)
 from camera_worker.config import CameraConfig
 from camera_worker.history import History, Moment
 from camera_worker.picture import Prepared
 from camera_worker.slot import Frame
 from camera_worker.states import AlarmSink, Blindness, CameraCounters, Scored
+from camera_worker.threads import OwnThread
 from camera_worker.view import View
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_LOST_SECONDS = 1.0  # missing verdicts for less time are no news
 
 
 @dataclass(frozen=True)
@@ -41,31 +45,20 @@ class Picture:
     position: float | None = None
 
 
-class OwnThread:
-    """One thread for all that a camera does besides waiting, so that no camera's slowness is another's."""
-
-    def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-
-    async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """What `function` answers, once the thread has come to it."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
-
-    def end(self) -> None:
-        """Takes no more work; what runs is left to end by itself."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
 class Scoring:
     """Asks for one camera's verdicts, one request at a time, and knows whether and why it is blind.
 
     Pictures that cannot be scored (black or frozen ones, none at all, the API away, an answer that is no verdict) reach
-    the alarm engine as *unknown*, never as normal.
+    the alarm engine as *unknown*, never as normal; missing verdicts once they were missing for a second, so that an API
+    that flickers fills neither the log nor the database.
+
+    Two clocks run: since when there is no picture that can be scored, and since when pictures have no verdict. The
+    second stands still while the first runs.
 
     Attributes:
         last: the newest verdict.
+        sees: whether the last picture since the latest start was scored.
         blindness: why nothing can be scored now; None while pictures are scored.
-        blind_since: when it was noticed, seconds (monotonic).
         blind_reason: in words, without credentials.
         asked_at: when the request in flight began, seconds (monotonic).
     """
@@ -86,10 +79,21 @@ class Scoring:
         self._phase, self._anomaly = Phase.NORMAL, 0.0  # as of the last verdict
         self.counters = CameraCounters()
         self.last: Scored | None = None
+        self.sees = False
         self.blindness: Blindness | None = None
-        self.blind_since: float | None = None
         self.blind_reason = ""
+        self._unsighted_since: float | None = None
+        self._unanswered_since: float | None = None
+        self._unanswered_from = 0.0  # on the clock of the frames
+        self._told: Blindness | None = None
         self.asked_at: float | None = None
+
+    @property
+    def blind_since(self) -> float | None:
+        """When the want of pictures, or of verdicts, was noticed, seconds (monotonic); None when it is not blind."""
+        if self.blindness is None:
+            return None
+        return self._unanswered_since if self.blindness.of_detection else self._unsighted_since
 
     async def take(self, picture: Picture) -> bool:
         """Scores a picture or notes that it cannot be; False when the same picture is worth asking about again."""
@@ -98,8 +102,9 @@ class Scoring:
             self.counters.unscorable += 1
             await self._be_blind_of(picture, Blindness.PICTURE, f"the picture is {condition}")
             return True
+        if self.blindness is not Blindness.ERROR:
+            self._have_picture()
         posted_age = time.monotonic() - picture.taken_at
-        self.counters.ages.add(posted_age)
         try:
             verdict = await self._ask(picture.prepared.jpeg)
         except MalformedVerdictError as error:
@@ -112,7 +117,7 @@ class Scoring:
         except ApiRefusedError as error:
             self.counters.refused += 1
             await self._be_blind_of(picture, Blindness.REFUSED, str(error))
-            return False
+            return isinstance(error, PictureRefusedError)
         else:
             await self._take_verdict(picture, verdict, posted_age)
         return True
@@ -127,23 +132,46 @@ class Scoring:
         error: Exception | None = None,
     ) -> None:
         """Nothing can be scored at `now` (on the clock of the frames): logged when that is news, and observed."""
-        if blindness is not self.blindness:
+        self.sees, self.blindness, self.blind_reason = False, blindness, reason
+        at = time.monotonic()
+        if not blindness.of_detection:
+            self._unsighted_since = self._unsighted_since or at
+        elif self._unanswered_since is None:
+            self._unanswered_since, self._unanswered_from = at, now
+        if self._flickers(now, at):
+            if moment is not None:
+                self._history.add(moment)
+            return
+        if blindness is not self._told:
             logger.warning("%s: nothing can be scored: %s", self._config.name, reason, exc_info=error)
-            self.blindness = blindness
-        if self.blind_since is None:
-            self.blind_since = time.monotonic()
-        self.blind_reason = reason
+            self._told = blindness
         await self.be_unknown(now, reason, moment)
 
-    async def be_unknown(self, now: float, reason: str, moment: Moment | None = None) -> None:
-        """Tells the alarm engine that nothing was scored at `now` (on the clock of the frames)."""
+    async def be_unknown(self, now: float, reason: str, moment: Moment | None = None) -> bool:
+        """Tells the alarm engine that nothing was scored at `now` (on the clock of the frames); whether it took it."""
         name, at = self._config.name, datetime.now(UTC)
         unknown = Observation(source=name, kind="vision", anomaly=None, reason=reason, observed_at=at)
-        await self._tell(unknown, now, None, moment)
+        return await self._tell(unknown, now, None, moment)
 
-    def forget_blindness(self) -> None:
-        """The camera is not to be scored for a while, or a new start is made."""
-        self.blindness = self.blind_since = None
+    def start_anew(self) -> None:
+        """The camera is not to be scored for a while; nothing that was known of it holds when it is again."""
+        self.sees = False
+        self._forget_blindness()
+
+    def _have_picture(self) -> None:
+        """A picture can be scored: the time without one does not count as time without a verdict."""
+        if self._unsighted_since is not None and self._unanswered_since is not None:
+            self._unanswered_since += time.monotonic() - max(self._unsighted_since, self._unanswered_since)
+        self._unsighted_since = None
+
+    def _flickers(self, now: float, at: float) -> bool:
+        """Whether verdicts have been missing for so short a time, on both clocks, that nobody is told yet."""
+        if self._told or self._unsighted_since is not None or self._unanswered_since is None:
+            return False
+        return max(now - self._unanswered_from, at - self._unanswered_since) < _LOST_SECONDS
+
+    def _forget_blindness(self) -> None:
+        self.blindness = self._unsighted_since = self._unanswered_since = self._told = None
         self.blind_reason = ""
 
     async def _ask(self, jpeg: bytes) -> VisionVerdict:
@@ -161,12 +189,16 @@ class Scoring:
         name = self._config.name
         scored = Scored(name, frame.captured_at, prepared.jpeg, verdict, age, posted_age, picture.position)
         self.last = scored
-        self._report(scored)
-        if self.blindness is not None:
-            logger.info("%s: frames are scored again.", name)
-            self.forget_blindness()
+        if picture.position is None:
+            self._report(scored)
+        else:  # whoever reads the verdicts of a file may hold it up, and nothing else
+            await self._thread.run(self._report, scored)
         observation = _observation(scored, self._view)
         await self._tell(observation, frame.monotonic, scored, _moment(picture, verdict.anomaly))
+        if self._told:
+            logger.info("%s: frames are scored again.", name)
+        self._forget_blindness()
+        self.sees = True
 
     async def _be_blind_of(self, picture: Picture, blindness: Blindness, reason: str) -> None:
         await self.be_blind(picture.frame.monotonic, blindness, reason, moment=_moment(picture))
@@ -183,18 +215,19 @@ class Scoring:
         again = self._phase is Phase.RETURNED_UNACKNOWLEDGED and self._anomaly >= alarm.threshold - alarm.deadband
         return again or self._phase is Phase.PENDING or alarm.on_delay == 0
 
-    async def _tell(self, observation: Observation, now: float, scored: Scored | None, moment: Moment | None) -> None:
-        """Adds the moment to the history first, so that evidence of this very observation has it."""
+    async def _tell(self, observation: Observation, now: float, scored: Scored | None, moment: Moment | None) -> bool:
+        """Adds the moment to the history first, so that evidence of this very observation has it; False on failure."""
         if self._alarms is None:
-            return
+            return True
         try:
             phase = await self._thread.run(self._record, self._alarms, observation, now, scored, moment)
         except Exception:
             self.counters.store_failures += 1
             logger.exception("%s: the alarm store failed; the next observation tries again.", self._config.name)
-        else:
-            if observation.anomaly is not None:
-                self._phase, self._anomaly = phase, observation.anomaly
+            return False
+        if observation.anomaly is not None:
+            self._phase, self._anomaly = phase, observation.anomaly
+        return True
 
     def _record(
         self, alarms: AlarmSink, observation: Observation, now: float, scored: Scored | None, moment: Moment | None

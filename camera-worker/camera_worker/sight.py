@@ -41,7 +41,7 @@ class Sight:
 
     A camera that gives no scorable picture has an alarm of its own, ``CAMERA/sight``. Missing verdicts are one alarm,
     ``detection``, that names the cameras. An alarm stands until the opposite is known: that of detection does not end
-    because the last camera went offline too. Cameras that are not watched any more, or not now, are not blind.
+    because the last camera went offline too, or is not watched now. Such a camera itself is not blind.
 
     Each source is told once at first sight also when it is well, which ends an alarm that an earlier process left.
 
@@ -102,8 +102,7 @@ class Sight:
             return SystemAlarm(
                 DETECTION, blind=True, reason=f"no verdict on the pictures of {names}: {blind[0].reason}"
             )
-        known = any(sighting.sees for sighting in sightings) or (self.detection_blind and not sightings)
-        if blind or not known:
+        if blind or not any(sighting.sees for sighting in sightings):
             return None
         return SystemAlarm(DETECTION, blind=False, reason="pictures are scored")
 

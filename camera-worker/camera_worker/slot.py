@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Picture = av.VideoFrame | NDArray[np.uint8]
-"""A decoded picture: a video frame, still in the decoder's pixel format, or RGB (height, width, 3)."""
+"""A decoded picture: a video frame, still in the decoder's pixel format, or BGR (height, width, 3)."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Frame:
     """A picture and when it was captured.
 
     Attributes:
-        picture: as decoded; converted by `rgb` when somebody wants it.
+        picture: as decoded.
         monotonic: seconds on the source's clock: the monotonic one at capture for a live source; for a video file that
             at its start and the position in it.
         captured_at: wall time, UTC.
@@ -36,18 +35,6 @@ class Frame:
     generation: int
     sequence: int
 
-    def rgb(self, longest_side: int) -> NDArray[np.uint8]:
-        """The picture as uint8 RGB (height, width, 3), shrunk so that no side is longer than `longest_side`."""
-        if isinstance(self.picture, av.VideoFrame):
-            width, height = _within(self.picture.width, self.picture.height, longest_side)
-            converted = self.picture.reformat(width, height, "rgb24", interpolation="AREA")
-            return np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        rows, columns = self.picture.shape[:2]
-        size = _within(columns, rows, longest_side)
-        if size == (columns, rows):
-            return self.picture
-        return np.asarray(cv2.resize(self.picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
 
 class LatestFrame:
     """Holds the newest frame of one source; safe between threads."""
@@ -60,9 +47,10 @@ class LatestFrame:
         self._on_next: Callable[[], None] | None = None
 
     def new_generation(self) -> int:
-        """Number of a connection that begins now; pictures of earlier ones are refused from here on."""
+        """Number of a connection that begins now; pictures of earlier ones are gone, and refused from here on."""
         with self._lock:
             self._generation += 1
+            self._frame = None
             return self._generation
 
     def put(self, picture: Picture, generation: int) -> bool:
@@ -86,8 +74,3 @@ class LatestFrame:
         """The newest frame if its sequence number is above `after`."""
         with self._lock:
             return self._frame if self._frame and self._frame.sequence > after else None
-
-
-def _within(width: int, height: int, longest_side: int) -> tuple[int, int]:
-    scale = min(1.0, longest_side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))

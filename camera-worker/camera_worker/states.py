@@ -17,6 +17,7 @@ class CameraState(StrEnum):
 
     CONNECTING = "connecting"
     LIVE = "live"
+    """Its pictures come; whether they have verdicts is detection's to tell."""
     DEGRADED = "degraded"
     """Live, but many pictures are damaged or missing."""
     FROZEN = "frozen"
@@ -35,7 +36,7 @@ class CameraState(StrEnum):
 
 
 class Blindness(StrEnum):
-    """Why nothing can be scored; a change of kind is logged, a repetition is not."""
+    """Why nothing can be scored; a change of kind is logged, a repetition is not, nor a flicker of verdicts."""
 
     CAMERA = "camera"
     PICTURE = "picture"

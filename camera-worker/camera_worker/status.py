@@ -14,14 +14,15 @@ from prometheus_client.exposition import choose_encoder
 
 from almenara.errors import ConfigurationError
 from camera_worker.camera import Camera
-from camera_worker.config import StatusConfig
+from camera_worker.config import DEFAULT_FPS, StatusConfig
 from camera_worker.metrics import Worker, worker_registry
+from camera_worker.playback import Playback
 from camera_worker.redaction import redact, redact_address
 from camera_worker.states import CameraState
 
 logger = logging.getLogger(__name__)
 
-_STUCK_SECONDS = 20.0  # the supervisor replaces a thread after 15: one that is silent longer is beyond its help
+_BEYOND_HELP_SECONDS = 5.0  # so long ago the supervisor should have replaced a stuck thread
 _SHUTDOWN_SECONDS = 0.2
 _AT_REST = (CameraState.PAUSED, CameraState.ENDED)
 _HEADERS = {
@@ -123,7 +124,8 @@ def describe(camera: Camera) -> dict[str, Any]:
         "reason": redact(camera.reason),
         "size": {"width": size[0], "height": size[1]} if size else None,
         "fps": round(capture.fps, 2),
-        "sampled_fps": config.fps,
+        "lag": round(capture.lag, 3),
+        "sampled_fps": config.fps or (None if isinstance(capture, Playback) else DEFAULT_FPS),
         "damaged_share": round(capture.damaged_share, 4),
         "keyframe_interval": capture.keyframe_interval,
         "counters": {
@@ -161,7 +163,8 @@ def _last_verdict(camera: Camera) -> Mapping[str, Any] | None:
 
 
 def _is_stuck(camera: Camera) -> bool:
-    return camera.capture.silence > _STUCK_SECONDS and camera.state not in _AT_REST
+    overdue = camera.capture.silence - camera.capture.stuck_after
+    return overdue > _BEYOND_HELP_SECONDS and camera.state not in _AT_REST
 
 
 def _why_blind(camera: Camera) -> str:

@@ -35,7 +35,7 @@ class StripFinisher:
     """
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()  # None only wakes the thread
         self._waiting: dict[Path, History] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -47,29 +47,33 @@ class StripFinisher:
     def stop(self, timeout: float) -> None:
         """Finishes every strip with what is there, within `timeout` seconds."""
         self._stop.set()
+        self._jobs.put(None)
         self._thread.join(timeout)
 
     def expect(self, path: Path, history: History, raising: Moment) -> None:
         """Has the strip at `path` replaced once the seconds after `raising` are in `history`."""
         with self._lock:
             self._waiting[path] = history
+        self._jobs.put(None)
         history.mark(raising.monotonic, lambda moments: self._jobs.put(_Job(path, moments, raising)))
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._finish_next(_WATCH_SECONDS)
+            self._finish_next(_WATCH_SECONDS if self._histories() else None)
             self._finish_idle()
         for history in self._histories():
             history.finish()
         while self._finish_next(0.0):
             pass
 
-    def _finish_next(self, patience: float) -> bool:
-        """Whether there was a strip to finish within `patience` seconds."""
+    def _finish_next(self, patience: float | None) -> bool:
+        """Finishes a strip; False when nothing came within `patience` seconds, None for as long as it takes."""
         try:
             job = self._jobs.get(timeout=patience)
         except queue.Empty:
             return False
+        if job is None:
+            return True
         try:
             replace_file(job.path, contact_sheet(job.moments, job.raising))
         except (OSError, ValueError, cv2.error) as error:

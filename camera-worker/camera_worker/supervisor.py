@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import UTC, datetime
 from pathlib import Path
 
+from almenara.contracts import Observation
 from almenara.errors import AlmenaraError
 from almenara.settings import Settings
 from camera_worker.alarming import AlarmDesk
@@ -29,7 +30,6 @@ __all__ = ["EXIT_STUCK", "Supervisor", "ending_signals"]
 
 logger = logging.getLogger(__name__)
 
-_HEARTBEAT_SECONDS = 15.0
 _WATCH_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.5
 
@@ -45,7 +45,6 @@ class Supervisor:
         settings: of the machine; used where `config` says nothing (the API's address and key, the folder).
         report: told about every verdict.
         load: reads the configuration again; without it SIGHUP is left alone.
-        heartbeat: seconds of silence after which a capture thread counts as stuck.
 
     Attributes:
         cameras: those of the configuration in force, by their names.
@@ -61,7 +60,6 @@ class Supervisor:
         *,
         report: Callable[[Scored], None] = lambda _: None,
         load: Callable[[], WorkerConfig] | None = None,
-        heartbeat: float = _HEARTBEAT_SECONDS,
     ) -> None:
         self._config, self._settings = config, settings
         self._report, self._load = report, load
@@ -69,9 +67,11 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._client = self._new_client()
         self._desk: AlarmDesk | None = None
-        self._watchdog = Watchdog(heartbeat)
+        self._watchdog = Watchdog()
         self._stop, self._reload_wanted, self._changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._reloading = False
+        self._replacing = asyncio.Lock()
+        self._removed: dict[str, CameraConfig] = {}  # of which the alarm store still is to be told
         self.sight = Sight(config.blind_after)
         self.status = StatusServer(self, config.status) if config.status else None
         self.started_at = datetime.now(UTC)
@@ -84,6 +84,11 @@ class Supervisor:
     def breaker_open(self) -> bool:
         """Whether the API is taken to be away."""
         return self._client.breaker.open
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked `run` to end."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """Asks `run` to end; call it in the event loop's thread."""
@@ -165,6 +170,7 @@ class Supervisor:
             task = asyncio.create_task(camera.run(), name=camera.name)
             task.add_done_callback(self._camera_ended)
             self._cameras[camera.name], self._tasks[camera.name] = camera, task
+            self._removed.pop(camera.name, None)
 
     async def _end(self, cameras: Collection[Camera], tasks: Collection[asyncio.Task[None]]) -> None:
         """Ends cameras, by force those that take their time; their capture threads end by themselves."""
@@ -206,12 +212,16 @@ class Supervisor:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             now = time.monotonic()
-            sightings = [camera.sighting(now) for camera in self._cameras.values()]
-            for alarm in self.sight.step(now, [sighting for sighting in sightings if sighting]):
+            async with self._replacing:  # a camera between its end and its new start is not one that nobody watches
+                sightings = [camera.sighting(now) for camera in self._cameras.values()]
+                changes = self.sight.step(now, [sighting for sighting in sightings if sighting])
+            for alarm in changes:
                 level = logging.WARNING if alarm.blind else logging.INFO
                 logger.log(level, "%s is %s: %s", alarm.source, "blind" if alarm.blind else "back", alarm.reason)
             for alarm in self.sight.untold:
                 await self._tell(alarm, now)
+            for config in tuple(self._removed.values()):
+                await self._tell_removed(config, now)
 
     async def _tell(self, alarm: SystemAlarm, now: float) -> None:
         if self._desk:
@@ -223,6 +233,19 @@ class Supervisor:
                 logger.exception("%s: the alarm store failed; it is told again in a second.", alarm.source)
                 return
         self.sight.told(alarm)
+
+    async def _tell_removed(self, config: CameraConfig, now: float) -> None:
+        """The removed camera's own alarm, if one stands, is neither raised nor over: nobody looks any more."""
+        if self._desk:
+            reason, at = "the camera is not watched any more", datetime.now(UTC)
+            unknown = Observation(source=config.name, kind="vision", anomaly=None, reason=reason, observed_at=at)
+            try:
+                await asyncio.to_thread(self._desk.sink(config).observe, unknown, now, None)
+            except Exception:
+                logger.exception("%s: the alarm store failed; it is told again in a second.", config.name)
+                return
+        if self._removed.get(config.name) is config:
+            del self._removed[config.name]
 
     async def _follow_configuration(self) -> None:
         while True:
@@ -246,9 +269,11 @@ class Supervisor:
         config = await asyncio.to_thread(self._load)
         changes = changed_cameras(self._config, config)
         new = [self._new_camera(camera) for camera in changes.started]
-        ended = [(self._cameras.pop(name), self._tasks.pop(name)) for name in changes.ended]
-        await self._end([camera for camera, _ in ended], [task for _, task in ended])
-        self._start(new)
+        async with self._replacing:
+            ended = [(self._cameras.pop(name), self._tasks.pop(name)) for name in changes.ended]
+            await self._end([camera for camera, _ in ended], [task for _, task in ended])
+            self._removed |= {camera.name: camera.config for camera, _ in ended}
+            self._start(new)
         if waiting := settings_that_wait(self._config, config):
             logger.warning("A change of %s holds from the next start of the worker.", ", ".join(waiting))
         self.sight.blind_after = config.blind_after

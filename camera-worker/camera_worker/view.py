@@ -39,6 +39,7 @@ class View:
         self._polygons = [np.array([self._to_part(x, y) for x, y in polygon]) for polygon in mask]
         self._crop: _Crop | None = None
         self._scaler = VideoReformatter()
+        self._open: NDArray[np.bool_] = np.ones((0, 0), dtype=np.bool_)
 
     def to_whole(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the looked-at part lies in the whole picture, both relative, 0 to 1.
@@ -89,6 +90,16 @@ class View:
         for polygon in self._polygons:
             corners = np.rint(polygon * scale).astype(np.int32) - half_a_pixel
             cv2.fillPoly(part, [corners], (MASK_GREY,) * 3, shift=_FRACTION_BITS)
+
+    def visible(self, pixels: Image) -> Image:
+        """The pixels that no mask hides, in a row, of a grey picture of the looked-at part, of any size."""
+        if not self._polygons:
+            return pixels.reshape(-1)
+        if self._open.shape != pixels.shape:
+            hidden = np.full_like(pixels, MASK_GREY - 1)
+            self.paint(hidden)
+            self._open = hidden != MASK_GREY
+        return np.asarray(pixels[self._open], dtype=np.uint8)
 
     def _to_part(self, x: float, y: float) -> tuple[float, float]:
         region = self._region

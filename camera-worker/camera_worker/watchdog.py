@@ -17,14 +17,9 @@ _MOST_ABANDONED_THREADS = 3
 
 
 class Watchdog:
-    """Counts, over the life of the process, the capture threads that had to be abandoned.
+    """Counts, over the life of the process, the capture threads that had to be abandoned."""
 
-    Args:
-        heartbeat: seconds of silence after which a thread counts as stuck.
-    """
-
-    def __init__(self, heartbeat: float) -> None:
-        self._heartbeat = heartbeat
+    def __init__(self) -> None:
         self._leaving: list[tuple[str, Capture]] = []
         self.abandoned = 0
 
@@ -52,7 +47,7 @@ class Watchdog:
     def _is_lost(self, name: str, capture: Capture) -> bool:
         """Whether the thread of a running camera is dead or stuck; it is counted then."""
         dead = not capture.alive
-        if capture.state is CaptureState.ENDED or not (dead or capture.silence >= self._heartbeat):
+        if capture.state is CaptureState.ENDED or not (dead or _is_stuck(capture)):
             return False
         self._abandon(name, "dead" if dead else "stuck")
         return True
@@ -61,7 +56,7 @@ class Watchdog:
         """Whether the thread of a camera that ended has ended too, or is stuck and counted."""
         if not capture.alive:
             return True
-        if capture.silence < self._heartbeat:
+        if not _is_stuck(capture):
             return False
         self._abandon(name, "stuck")
         return True
@@ -73,3 +68,7 @@ class Watchdog:
     @property
     def _too_many(self) -> bool:
         return self.abandoned >= _MOST_ABANDONED_THREADS
+
+
+def _is_stuck(capture: Capture) -> bool:
+    return capture.silence >= capture.stuck_after

@@ -42,7 +42,10 @@ def test_pictures_are_fresh_when_they_are_posted_though_the_model_is_four_times_
     assert rig.api.most_in_flight == 1
     ages = [verdict.posted_age for verdict in rig.verdicts]
     assert max(ages) <= 0.3
-    assert rig.worker.counters.ages.total == pytest.approx(sum(ages), abs=0.6)
+    rig.stop()
+    counters = rig.worker.counters
+    assert counters.ages.total == pytest.approx(sum(verdict.posted_age for verdict in rig.verdicts), abs=1e-6)
+    assert counters.ages.buckets[-1][1] == counters.scored == len(rig.verdicts)
 
 
 def test_as_many_pictures_are_scored_as_the_camera_sends_when_it_sends_no_more(rig: Rig) -> None:

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import av
+import httpx
 import pytest
 
 from almenara.alarms import AlarmStore
 from tests.support.camera import Scene, scoring_api, simulated_camera, wait_for, write_video
 from tests.support.commands import ended, process, run
 from tests.support.data import require_data
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,67 @@ def test_a_worker_ends_in_time_though_the_api_does_not_answer(tmp_path: Path) ->
         wait_for(lambda: api.requests, 20)
         assert ended(worker) < 3
         assert worker.returncode == 0
+
+
+HANGING = """
+import socket, sys, time
+import camera_worker.playback
+from camera_worker.cli import main
+
+def hang(*_, **__):
+    sys.stderr.write("hangs")
+    sys.stderr.flush()
+    time.sleep(60)
+
+if sys.argv.pop(1) == "name":
+    socket.getaddrinfo = hang
+else:
+    camera_worker.playback.read_file = hang
+main()
+"""
+
+
+@pytest.mark.parametrize("what", ["name", "file"])
+def test_a_worker_ends_in_time_though_a_name_server_or_a_disk_does_not_answer(tmp_path: Path, what: str) -> None:
+    script, video = tmp_path / "hanging.py", write_video(tmp_path / "a.mp4", frames=10)
+    script.write_text(HANGING)
+    command = [sys.executable, str(script), what, "--source", str(video), "--api-url", "http://api.example:8000"]
+    with (
+        (tmp_path / "err").open("wb") as errors,
+        subprocess.Popen(command, cwd=tmp_path, stderr=errors, text=True) as worker,
+    ):
+        try:
+            wait_for(lambda: "hangs" in (tmp_path / "err").read_text(), 20)
+            assert ended(worker) < 3
+            assert worker.returncode == 0
+        finally:
+            worker.kill()
+
+
+def test_a_reader_that_pauses_holds_up_a_film_and_nothing_else(tmp_path: Path) -> None:
+    video, port = write_video(tmp_path / "a.mp4", frames=1500), free_port()
+    with scoring_api() as api:
+        command = [sys.executable, "-m", "camera_worker", "--source", str(video), "--model", "wall", "--json"]
+        command += ["--api-url", api.url, "--status-port", str(port)]
+        with (
+            (tmp_path / "err").open("wb") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as worker,
+        ):
+            try:
+                held_up = [0.0, 0]
+
+                def is_held_up() -> bool:
+                    if len(api.requests) != held_up[1]:
+                        held_up[:] = time.monotonic(), len(api.requests)
+                    return held_up[1] > 1000 and time.monotonic() - held_up[0] > 1
+
+                wait_for(is_held_up, 60, "the end of the pipe")
+                assert held_up[1] < 1500
+                assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2).status_code == 200
+                assert ended(worker) < 4
+                assert worker.returncode == 0
+            finally:
+                worker.kill()
 
 
 def test_without_alerts_nothing_is_stored(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -89,7 +91,9 @@ def test_pictures_arrive_and_keep_arriving(camera: CameraThread, kind: str) -> N
         wait_for(lambda: capture.counters.frames > 8, 3)
         frame = slot.newest()
         assert frame is not None
-        assert np.abs(frame.rgb(320).astype(int) - Scene(noise=0)(0)).mean() < 12
+        assert isinstance(frame.picture, av.VideoFrame)
+        seen = frame.picture.to_ndarray(format="rgb24")
+        assert np.abs(seen.astype(int) - Scene(noise=0)(0)).mean() < 12
         assert (capture.size, capture.counters.damaged, capture.counters.connections) == ((320, 240), 0, 1)
 
 
@@ -156,6 +160,17 @@ def test_a_change_of_size_is_followed(camera: CameraThread) -> None:
         camera.switch("resize=160x120")
         wait_for(lambda: capture.size == (160, 120), 3)
         assert capture.counters.connections == 1
+
+
+def test_of_a_stream_only_as_many_pictures_are_decoded_as_are_wanted(camera: CameraThread) -> None:
+    options = dataclasses.replace(QUICK, decode_every=0.3)
+    with capturing(Source.parse(camera.mjpeg_url), options) as (capture, slot):
+        wait_for(live(capture), 2)
+        wait_for(lambda: capture.counters.frames >= 4, 3)
+        assert capture.fps < 4
+        frame = slot.newest()
+        assert frame is not None
+        assert time.monotonic() - frame.monotonic < 0.5
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,18 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
 
+from almenara.alarms import Phase
+from almenara.contracts import Observation
 from almenara.errors import InputError
 from almenara.settings import Settings
-from camera_worker.camera import CameraState
+from camera_worker.alarming import CameraAlarms
+from camera_worker.camera import Camera, CameraState, Scored
 from camera_worker.config import WorkerConfig, load_config, parse_config
 from camera_worker.sight import Sight
 from camera_worker.supervisor import Supervisor
@@ -78,6 +82,63 @@ def test_only_cameras_that_changed_are_touched(rig: Rig, caplog: pytest.LogCaptu
     assert list(rig.supervisor.cameras) == ["c"]
     wait_for(lambda: not before["a"].capture.alive, 2, "the end of the removed camera")
     assert rig.stop() == 0
+
+
+def test_the_alarm_of_a_removed_camera_is_unknown_though_the_store_fails_at_first(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = File(rig)
+    rig.scene.anomalous = True
+    rig.run(file.write(rig.camera_text(), rig.camera_text("b")), load=file.load)
+    rig.reaches(Phase.UNACKNOWLEDGED)
+    observe = CameraAlarms.observe
+    failed: list[Observation] = []
+
+    def fail_once(self: CameraAlarms, observation: Observation, now: float, scored: Scored | None) -> Phase:
+        if observation.source == "outflow" and not failed:
+            failed.append(observation)
+            raise OSError("no space left")
+        return observe(self, observation, now, scored)
+
+    file.write(rig.camera_text("b"))
+    monkeypatch.setattr(rig.supervisor.cameras["outflow"]._scoring, "_alarms", None)
+    monkeypatch.setattr(CameraAlarms, "observe", fail_once)
+    file.reload(caplog)
+    rig.reaches(Phase.UNKNOWN)
+    assert [each.reason for each in failed] == ["the camera is not watched any more"]
+    assert "outflow: the alarm store failed" in caplog.text
+    (alarm,) = (alarm for alarm in rig.alarms if alarm.source == "outflow")
+    assert alarm.cleared_at is None
+    assert rig.stop() == 0
+
+
+@pytest.mark.parametrize("blind", ["api", "camera"])
+def test_a_standing_alarm_of_blindness_outlasts_a_reload_of_the_only_camera(
+    rig: Rig, blind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = File(rig)
+    monkeypatch.setattr("camera_worker.supervisor._WATCH_SECONDS", 0.05)
+    end = Supervisor._end
+
+    async def take_time(self: Supervisor, cameras: Collection[Camera], tasks: Collection[asyncio.Task[None]]) -> None:
+        await end(self, cameras, tasks)
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(Supervisor, "_end", take_time)
+    rig.run(file.write(rig.camera_text(), head="blind_after: 500ms"), load=file.load)
+    wait_for(lambda: rig.worker.last, 5)
+    if blind == "api":
+        rig.api.mode = "503"
+    else:
+        rig.camera.switch("refuse")
+    source = "detection" if blind == "api" else "outflow/sight"
+    wait_for(lambda: rig.store.phase(source) is Phase.UNACKNOWLEDGED, 8)
+    file.write(rig.camera_text(options="frozen_after: 20s"), head="blind_after: 500ms")
+    file.reload(caplog)
+    assert "changed: outflow" in caplog.text
+    time.sleep(0.5)
+    assert rig.store.phase(source) is Phase.UNACKNOWLEDGED
+    assert f"{source} is back" not in caplog.text
 
 
 def test_an_invalid_file_changes_nothing_and_is_told_with_its_line(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -21,6 +25,7 @@ from camera_worker.sources import (
     Witness,
     read_source,
 )
+from camera_worker.sources.reading import decode
 from tests.support.camera import CameraThread, Scene, simulated_camera, wait_for
 
 QUICK = ReadOptions(connect=1.0, read=1.0, unauthorised=1.0)
@@ -88,6 +93,12 @@ def test_a_lost_stream_is_noticed_and_comes_back_by_itself(camera: CameraThread,
         wait_for(lambda: capture.counters.losses, QUICK.read + 0.5)
         camera.switch("none")
         wait_for(lambda: capture.state is CaptureState.LIVE and capture.counters.connections == 2, 3.5)
+
+
+def test_a_camera_that_does_not_answer_in_time_is_told_so(camera: CameraThread) -> None:
+    camera.switch("slow=5")
+    with pytest.raises(SourceLostError, match=r"^no answer for 0\.5 s$"):
+        next(read_source(Source.parse(camera.url), ReadOptions(connect=0.5, read=3.0), Witness()))
 
 
 @pytest.mark.slow
@@ -191,7 +202,7 @@ def test_a_change_of_size_is_followed_without_a_reconnection(camera: CameraThrea
 
         def small() -> bool:
             frame = slot.newest()
-            return frame is not None and frame.rgb(1024).shape == (120, 160, 3)
+            return frame is not None and isinstance(frame.picture, av.VideoFrame) and frame.picture.height == 120
 
         wait_for(small, 3)
         assert capture.counters.connections == 1
@@ -271,7 +282,7 @@ def test_lost_packets_over_udp_are_counted_and_the_rest_is_seen(camera: CameraTh
 def test_key_frames_alone_are_decoded_and_the_rest_still_shows_that_it_sees(camera: CameraThread) -> None:
     with capturing(camera.url, ReadOptions(1.0, 1.0, keyframes_only=True)) as (capture, _):
         wait_for(live(capture), 2)
-        wait_for(lambda: capture.counters.skipped > 40, 5)
+        wait_for(lambda: capture.keyframe_interval, 5)
         assert capture.counters.frames <= 3
         assert time.monotonic() - capture.seen_at < 0.5
         assert capture.keyframe_interval == pytest.approx(2.0, abs=0.1)
@@ -282,3 +293,35 @@ def test_an_unknown_name_of_a_host_is_a_reason(path: str) -> None:
     with capturing(f"rtsp://no-such-camera.invalid{path}") as (capture, _):
         wait_for(lambda: capture.state is CaptureState.OFFLINE, 5)
         assert "no-such-camera.invalid" in capture.reason
+
+
+def test_a_reader_that_cannot_keep_up_says_so_and_begins_anew(
+    camera: CameraThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: Any) -> Iterator[av.VideoFrame]:
+        time.sleep(0.2)
+        return decode(*arguments)
+
+    with capturing(camera.url) as (capture, _):
+        wait_for(live(capture), 2)
+        monkeypatch.setattr("camera_worker.sources.rtsp.decode", slowly)
+        wait_for(lambda: capture.counters.losses, 8)
+        assert "this machine is too slow" in capture.reason
+        monkeypatch.setattr("camera_worker.sources.rtsp.decode", decode)
+        wait_for(lambda: live(capture)() and capture.lag < 0.3, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fps", [15, 25])
+def test_a_healthy_camera_is_never_late_on_a_busy_machine(fps: int) -> None:
+    with simulated_camera(fps=fps) as camera, capturing(camera.url) as (capture, _):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+        try:
+            wait_for(live(capture), 5)
+            time.sleep(8)
+            assert capture.counters.losses == 0
+            assert capture.lag < 1
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()

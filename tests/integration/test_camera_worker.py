@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,10 +12,6 @@ import pytest
 
 from almenara.alarms import AlarmStore, Phase
 from almenara.errors import ConfigurationError
-from camera_worker.alarming import AlarmDesk
-from camera_worker.camera import Camera, Scored
-from camera_worker.client import VisionClient
-from camera_worker.config import parse_config
 from tests.support.camera import wait_for
 from tests.support.worker import Rig, worker_rig
 
@@ -106,48 +101,20 @@ def test_an_alarm_that_is_raised_again_has_a_new_overlay_and_a_quiet_one_asks_fo
 @pytest.mark.parametrize("returned", [False, True])
 def test_an_alarm_raised_by_the_first_picture_after_blindness_has_its_overlay(rig: Rig, returned: bool) -> None:
     """Blindness pauses an on-delay; one that was over by then raises the alarm at the first verdict."""
-
-    verdicts: list[Scored] = []
-
-    async def watch(desk: AlarmDesk) -> Phase:
-        config = parse_config(rig.text(on_delay="600ms"), name="test").cameras[0]
-        async with VisionClient(rig.api.url) as client:
-            camera = Camera(config, client, alarms=desk.sink(config), report=verdicts.append)
-            camera.capture.start()
-
-            async def sample_until(condition: Callable[[], bool]) -> None:
-                for _ in range(60):
-                    await asyncio.sleep(0.1)
-                    await camera.sample()
-                    if condition():
-                        return
-                raise AssertionError("the condition did not come")
-
-            def reached(phase: Phase) -> Callable[[], bool]:
-                return lambda: desk.store.phase("outflow") is phase
-
-            await sample_until(reached(Phase.NORMAL))
-            if returned:
-                rig.scene.anomalous = True
-                await sample_until(reached(Phase.UNACKNOWLEDGED))
-                rig.scene.anomalous = False
-                await sample_until(reached(Phase.RETURNED_UNACKNOWLEDGED))
-            rig.scene.anomalous = True
-            await sample_until(lambda: verdicts[-1].verdict.anomaly > 0.75)
-            await asyncio.sleep(0.7)
-            rig.api.mode = "503"
-            await camera.sample()
-            blind = desk.store.phase("outflow")
-            rig.api.mode = "ok"
-            await asyncio.sleep(0.15)
-            await camera.sample()
-            camera.capture.stop()
-            return blind
-
-    with AlarmDesk(rig.var) as desk:
-        assert rig.loop.run(watch(desk)) is Phase.UNKNOWN
-        assert desk.store.phase("outflow") is Phase.UNACKNOWLEDGED
-        (alarm,) = desk.store.alarms()
+    rig.start(on_delay="1s")
+    rig.reaches(Phase.NORMAL)
+    if returned:
+        rig.scene.anomalous = True
+        rig.reaches(Phase.UNACKNOWLEDGED)
+        rig.scene.anomalous = False
+        rig.reaches(Phase.RETURNED_UNACKNOWLEDGED)
+    rig.scene.anomalous = True
+    wait_for(lambda: rig.verdicts[-1].verdict.anomaly > 0.75, 3)
+    rig.api.mode = "503"
+    rig.reaches(Phase.UNKNOWN)
+    rig.api.mode = "ok"
+    rig.reaches(Phase.UNACKNOWLEDGED)
+    (alarm,) = rig.alarms
     assert any("overlay" in path for path in alarm.evidence)
 
 

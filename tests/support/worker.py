@@ -45,24 +45,24 @@ class Rig:
         api = f'api: {{url: "{self.api.url}", timeout: 1s}}'
         return "\n".join([api, f"var_dir: {self.var}", head, "cameras:", *cameras])
 
-    def launch(self, text: str, *, heartbeat: float = 15.0, load: Callable[[], WorkerConfig] | None = None) -> None:
+    def launch(self, text: str, *, load: Callable[[], WorkerConfig] | None = None) -> None:
         async def make() -> Supervisor:
             config = parse_config(text, name="test")
-            return Supervisor(config, Settings(), report=self.verdicts.append, load=load, heartbeat=heartbeat)
+            return Supervisor(config, Settings(), report=self.verdicts.append, load=load)
 
         self.supervisor = self.loop.run(make())
         self.exit: Future[int] = asyncio.run_coroutine_threadsafe(self.supervisor.run(), self.loop.loop)
 
-    def run(self, text: str, *, heartbeat: float = 15.0, load: Callable[[], WorkerConfig] | None = None) -> None:
-        self.launch(text, heartbeat=heartbeat, load=load)
+    def run(self, text: str, *, load: Callable[[], WorkerConfig] | None = None) -> None:
+        self.launch(text, load=load)
         wait_for(lambda: self.supervisor.cameras or self.exit.done(), 10, "a worker")
         if not self.supervisor.cameras:
             self.exit.result()
         self.store = AlarmStore(f"sqlite:///{self.var / 'alarms' / 'worker.db'}")
 
-    def start(self, options: str = "", *, on_delay: str = "400ms", heartbeat: float = 15.0, second: str = "") -> None:
+    def start(self, options: str = "", *, on_delay: str = "400ms", second: str = "") -> None:
         more = f"\n  - {second}\n" if second else ""
-        self.run(self.text(options, on_delay=on_delay) + more, heartbeat=heartbeat)
+        self.run(self.text(options, on_delay=on_delay) + more)
 
     def reload(self) -> None:
         self.loop.loop.call_soon_threadsafe(self.supervisor.reload)

@@ -148,6 +148,12 @@ def test_files_that_an_image_copies_exist_and_reach_the_builder(dockerfile: Path
             assert any(Path(source).match(pattern) for pattern in allowed), source
 
 
+def test_a_changed_cameras_file_reaches_the_worker() -> None:
+    [mount] = [volume for volume in SERVICES["camera-worker"]["volumes"] if isinstance(volume, dict)]
+    assert f'"{mount["target"]}/cameras.yaml"' in (ROOT / "camera-worker" / "Dockerfile").read_text(encoding="utf-8")
+    assert (ROOT / sample_env()["CAMERAS_DIR"] / "cameras.yaml").is_file()
+
+
 def test_cameras_of_the_platform_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALMENARA_API_KEY", "key")
     worker = load_config(ROOT / "deploy" / "cameras.yaml")

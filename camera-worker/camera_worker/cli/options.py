@@ -12,7 +12,15 @@ from typing import Any, Literal
 from pydantic import SecretStr, ValidationError
 
 from almenara.errors import InputError
-from camera_worker.config import API_URL, AlarmConfig, CameraConfig, StatusConfig, WorkerConfig, load_config
+from camera_worker.config import (
+    AlarmConfig,
+    CameraConfig,
+    StatusConfig,
+    WorkerConfig,
+    check_frozen_after,
+    load_config,
+    parse_api_url,
+)
 from camera_worker.redaction import redact_address
 from camera_worker.sharding import Shard
 
@@ -59,11 +67,12 @@ def configure(options: Options, environment: Mapping[str, str] = os.environ) -> 
     cameras = (shown,) if options.source else worker.cameras
     if options.shard:
         cameras = _owned(cameras, options.shard)
+    url = _api_url(options.api_url) if options.api_url else worker.api.url or _api_url_of(environment)
     return worker.model_copy(
         update={
             "cameras": tuple(_changed(camera, given, options.threshold) for camera in cameras),
             "alerts": (bool(options.config) and worker.alerts) if options.alerts is None else options.alerts,
-            "api": worker.api.model_copy(update={"url": _api_url(options.api_url)}) if options.api_url else worker.api,
+            "api": worker.api.model_copy(update={"url": url}) if url else worker.api,
             "var_dir": options.var_dir or worker.var_dir,
             "status": _status(worker.status, options.status_port),
         }
@@ -126,18 +135,31 @@ def _names(cameras: tuple[CameraConfig, ...]) -> str:
 
 def _changed(camera: CameraConfig, given: dict[str, Any], threshold: float | None) -> CameraConfig:
     alarm = _with_threshold(camera.alarm, threshold) if threshold else camera.alarm
-    return camera.model_copy(update={**given, "alarm": alarm})
+    changed = camera.model_copy(update={**given, "alarm": alarm})
+    if "frozen_after" in camera.model_fields_set:
+        try:
+            check_frozen_after(changed.frozen_after, changed.fps)
+        except ValueError as error:
+            fact = f"--fps cannot be used: with frozen_after of {camera.name}, {error}."
+            raise InputError("option-invalid", fact, _SEE_HELP) from None
+    return changed
 
 
 def _with_threshold(alarm: AlarmConfig, threshold: float) -> AlarmConfig:
     return alarm.model_copy(update={"threshold": threshold, "deadband": min(alarm.deadband, threshold / 2)})
 
 
+def _api_url_of(environment: Mapping[str, str]) -> str | None:
+    url = environment.get("ALMENARA_API_URL")
+    return _api_url(url) if url else None
+
+
 def _api_url(text: str) -> str:
-    if not API_URL.fullmatch(text):
+    try:
+        return parse_api_url(text)
+    except ValueError:
         remedy = "Give one such as http://127.0.0.1:8000."
-        raise InputError("api-url", f"{redact_address(text)!r} is no address of an API.", remedy)
-    return text
+        raise InputError("api-url", f"{redact_address(text)!r} is no address of an API.", remedy) from None
 
 
 def _status(status: StatusConfig | None, port: int | None) -> StatusConfig | None:

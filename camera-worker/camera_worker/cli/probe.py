@@ -12,6 +12,8 @@ from camera_worker.probe import ProbeReport
 from camera_worker.probe import probe as watch_source
 from camera_worker.sources import ReadOptions, Source
 
+_WELL = "Nothing to change."
+
 
 def probe(
     source: Annotated[str, typer.Argument(help="rtsp:// or http:// URL, video file, or number of a webcam.")],
@@ -37,7 +39,8 @@ def probe(
     for name, value in _lines(report):
         typer.echo(f"{name + ':':<22}{value}")
     typer.echo("")
-    for sentence in report.advice or ("Nothing to change.",):
+    well = "Nothing to change: how many pictures a second come is up to whoever asks." if report.polled else _WELL
+    for sentence in report.advice or (well,):
         typer.echo(f"- {sentence}")
 
 
@@ -48,7 +51,7 @@ def _lines(report: ProbeReport) -> list[tuple[str, str]]:
         ("delivery", report.delivery),
         ("codec", f"{report.codec} {report.profile or ''}".strip() + (", B-frames" if report.b_frames else "")),
         ("size", f"{report.width}x{report.height}"),
-        ("pictures a second", f"{_figure(report.fps, '.1f')} (declared: {_figure(report.declared_fps, 'g')})"),
+        ("pictures a second", _rate(report)),
         ("key frame interval", _figure(report.keyframe_interval, ".2f", " s")),
         ("bit rate", _figure(report.bit_rate and report.bit_rate / 1e6, ".2f", " Mbit/s")),
         ("first picture", f"after {report.first_picture:.2f} s"),
@@ -58,6 +61,11 @@ def _lines(report: ProbeReport) -> list[tuple[str, str]]:
         ("decoding", _figure(report.decode_ms, ".2f", " ms a picture")),
         ("cameras a core", f"{_figure(report.cameras_per_core, '.0f')}, decoding alone"),
     ]
+
+
+def _rate(report: ProbeReport) -> str:
+    fps = _figure(report.fps, ".1f")
+    return f"{fps}, as the probe asked" if report.polled else f"{fps} (declared: {_figure(report.declared_fps, 'g')})"
 
 
 def _figure(value: float | None, form: str, unit: str = "") -> str:

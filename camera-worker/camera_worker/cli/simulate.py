@@ -54,6 +54,9 @@ def simulate(
     log_to_stderr()
     if width % 2 or height % 2:
         raise InputError("size-odd", f"{width}x{height} cannot be encoded.", "Give an even width and height.")
+    if password and user is None:
+        remedy = "Give --user, or drop --password and SIMULATED_CAMERA_PASSWORD."
+        raise InputError("user-missing", "A password without a user protects nothing.", remedy)
     pictures = parse_scene(
         scene, width=width, height=height, seed=seed, anomaly_every=anomaly_every, anomaly_for=anomaly_for
     )

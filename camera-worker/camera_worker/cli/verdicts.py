@@ -38,6 +38,7 @@ class VerdictLines:
         self._waiting: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._print, name="verdicts", daemon=True)
         self._failure: OSError | None = None
+        self._hurried = False
         self.left_out = 0
 
     def __enter__(self) -> Self:
@@ -47,21 +48,27 @@ class VerdictLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Prints what is waiting; of cameras only as much as the reader takes within two seconds.
+        """Prints what is waiting; of cameras, and after `hurry`, only what the reader takes within two seconds.
 
         Raises OSError when verdicts that had to be complete could not be written.
         """
-        patience = None if self._complete else _PATIENCE_SECONDS
+        patience = None if self._complete and not self._hurried else _PATIENCE_SECONDS
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=patience)
             self._thread.join(patience)
+        if self._thread.is_alive():
+            self.left_out += self._waiting.qsize()
         if self.left_out:
             logger.warning("%d verdicts were not printed: their reader was too slow", self.left_out)
         if self._failure and self._complete and error is None:
             raise self._failure
 
+    def hurry(self) -> None:
+        """Somebody has asked for the end: what is waiting must not hold it up."""
+        self._hurried = True
+
     def report(self, scored: Scored) -> None:
-        """Prints a verdict soon."""
+        """Prints a verdict soon; with `complete` it may wait for the reader: not for an event loop's thread."""
         try:
             self._waiting.put(_line(scored), block=self._complete)
         except queue.Full:

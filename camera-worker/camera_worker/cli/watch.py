@@ -18,6 +18,7 @@ from camera_worker.cli.verdicts import VerdictLines
 from camera_worker.config import WorkerConfig
 from camera_worker.sources import SourceKind
 from camera_worker.supervisor import Supervisor
+from camera_worker.threads import DaemonThreads
 
 _CAMERA, _SCORING, _ALARMS, _WORKER = "Camera", "Scoring", "Alarms", "Worker"
 
@@ -47,7 +48,10 @@ _Keyframes = Annotated[
     bool, typer.Option("--keyframes", help="Decode only key frames: little work.", rich_help_panel=_CAMERA)
 ]
 _Realtime = Annotated[
-    bool, typer.Option("--realtime", help="Play a video file at its own speed.", rich_help_panel=_CAMERA)
+    bool,
+    typer.Option(
+        "--realtime", help="Play a video file at its own speed and sample it as a camera.", rich_help_panel=_CAMERA
+    ),
 ]
 _Model = Annotated[
     str | None, typer.Option(help="Registered model. Default: sludge-outflow.", rich_help_panel=_SCORING)
@@ -57,12 +61,13 @@ _Fps = Annotated[
     typer.Option(
         min=0.01,
         max=60,
-        help="Pictures scored a second. Default: 2, and every picture of a video file.",
+        help="Pictures scored a second. Default: 2, and every picture of a video file without --realtime.",
         rich_help_panel=_SCORING,
     ),
 ]
 _ApiUrl = Annotated[
-    str | None, typer.Option(envvar="ALMENARA_API_URL", help="Address of the API.", rich_help_panel=_SCORING)
+    str | None,
+    typer.Option(help="Address of the API; else the file's, or ALMENARA_API_URL.", rich_help_panel=_SCORING),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one verdict a line.", rich_help_panel=_SCORING)]
 _Threshold = Annotated[
@@ -170,18 +175,23 @@ def watch(
 async def _watch(options: Options, *, as_json: bool) -> int:
     if options.config:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which would end a process that does not listen to it yet
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(DaemonThreads())
     worker = configure(options)
     load = partial(configure, options) if options.config else None
     if not as_json:
         return await Supervisor(worker, load_settings(), load=load).run()
-    loop = asyncio.get_running_loop()
 
     def stop() -> None:
         loop.call_soon_threadsafe(supervisor.stop)
 
     with VerdictLines(stop, complete=_only_files(worker)) as lines:
         supervisor = Supervisor(worker, load_settings(), report=lines.report, load=load)
-        return await supervisor.run()
+        try:
+            return await supervisor.run()
+        finally:
+            if supervisor.stopping:
+                lines.hurry()
 
 
 def _only_files(worker: WorkerConfig) -> bool:

@@ -7,16 +7,16 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from almenara.alarms import Priority, Rule
-from camera_worker.config.values import Duration, Part
+from camera_worker.config.values import Duration, Number, Part
 
 
 class AlarmConfig(Part):
     """When a camera's verdicts become an alarm."""
 
-    threshold: float = Field(
+    threshold: Number = Field(
         default=0.5, gt=0, le=1, title="Threshold", description="anomaly, 0-1; 0.5 is the model's own threshold"
     )
-    deadband: float = Field(
+    deadband: Number = Field(
         default=0.05, ge=0, lt=1, title="Deadband", description="normal again below threshold - deadband"
     )
     on_delay: Duration = Field(

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 
 from almenara.errors import InputError
 from camera_worker.config.alarm import AlarmConfig, EvidenceConfig
-from camera_worker.config.values import OptionalDuration, Part, PositiveDuration, SecretFile, matching, only_one
+from camera_worker.config.values import Number, OptionalDuration, Part, PositiveDuration, SecretFile, matching, only_one
 from camera_worker.schedule import Schedule, Window, parse_time_zone
+from camera_worker.sight import DETECTION
 from camera_worker.sources import ReadOptions, Source, SourceKind
 
 DEFAULT_FPS = 2.0
@@ -21,7 +22,7 @@ _MODEL = matching(
     r"[a-z0-9][a-z0-9_-]{0,79}", "write small letters, digits, '_' and '-', at most 80, a letter or digit first"
 )
 
-Relative = Annotated[float, Field(ge=0, le=1)]
+Relative = Annotated[Number, Field(ge=0, le=1)]
 Polygon = Annotated[tuple[tuple[Relative, Relative], ...], Field(min_length=3, max_length=100)]
 """Corners as x, y relative to the whole picture."""
 
@@ -39,10 +40,10 @@ def _checked_window(text: str) -> str:
 class RegionConfig(Part):
     """The part of the picture that is looked at, relative to it: 0 is its left or upper edge, 1 its right or lower."""
 
-    x: float = Field(ge=0, lt=1, title="Left edge", description="of the picture's width")
-    y: float = Field(ge=0, lt=1, title="Upper edge", description="of the picture's height")
-    width: float = Field(gt=0, le=1, title="Width", description="of the picture's width")
-    height: float = Field(gt=0, le=1, title="Height", description="of the picture's height")
+    x: Number = Field(ge=0, lt=1, title="Left edge", description="of the picture's width")
+    y: Number = Field(ge=0, lt=1, title="Upper edge", description="of the picture's height")
+    width: Number = Field(ge=0.01, le=1, title="Width", description="of the picture's width")
+    height: Number = Field(ge=0.01, le=1, title="Height", description="of the picture's height")
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -84,12 +85,12 @@ class CameraConfig(Part):
         title="Model",
         description="registered model that scores its pictures: small letters, digits, `_-`",
     )
-    fps: float | None = Field(
+    fps: Number | None = Field(
         default=None,
         gt=0,
         le=60,
         title="Pictures a second",
-        description="how many are scored; 2 by default, and every one of a video file",
+        description="how many are scored; 2 by default, and every one of a video file without `realtime`",
     )
     realtime: bool = Field(
         default=False, title="Real time", description="plays a video file at its own speed, as a camera would send it"
@@ -128,6 +129,13 @@ class CameraConfig(Part):
         default=EvidenceConfig(), title="Evidence", description="what an alarm shows beside its picture"
     )
     alarm: AlarmConfig = Field(default=AlarmConfig(), title="Alarm", description="when its verdicts become an alarm")
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == DETECTION:
+            raise ValueError(f"the alarm of missing verdicts is called {name}: take another")
+        return name
 
     @field_validator("source", mode="before")
     @classmethod
@@ -168,7 +176,7 @@ class CameraConfig(Part):
     @field_validator("transport")
     @classmethod
     def _has_transport(cls, transport: str, info: ValidationInfo) -> str:
-        if transport == "udp" and not _address(info).lower().startswith("rtsp://"):
+        if transport == "udp" and _kind(info) and not _address(info).lower().startswith("rtsp://"):
             raise ValueError("udp is for rtsp:// sources only")
         return transport
 
@@ -189,9 +197,8 @@ class CameraConfig(Part):
     @field_validator("frozen_after")
     @classmethod
     def _can_tell_frozen(cls, frozen_after: float | None, info: ValidationInfo) -> float | None:
-        between = 1 / (info.data.get("fps") or DEFAULT_FPS)
-        if frozen_after is not None and frozen_after < between:
-            raise ValueError(f"pictures are {between:g}s apart at this fps: give at least that, or off")
+        if "fps" in info.data:
+            check_frozen_after(frozen_after, info.data["fps"])
         return frozen_after
 
     def parsed_source(self) -> Source:
@@ -204,15 +211,27 @@ class CameraConfig(Part):
         return Schedule.parse(self.schedule.time_zone, self.schedule.active) if self.schedule else None
 
     def read_options(self) -> ReadOptions:
-        """How the source is read; snapshots at least twice within `read_timeout`, so that one may be lost."""
+        """How the source is read; snapshots at least twice within `read_timeout`, so that one may be lost.
+
+        Pictures that stand alone are decoded twice as often as they are scored, so that a fresh one is there in time.
+        """
+        interval = min(1 / (self.fps or DEFAULT_FPS), self.read_timeout / 2)
         return ReadOptions(
             connect=self.connect_timeout,
             read=self.read_timeout,
             unauthorised=self.unauthorised_retry,
             transport=self.transport,
             keyframes_only=self.frames == "keyframes",
-            interval=min(1 / (self.fps or DEFAULT_FPS), self.read_timeout / 2),
+            interval=interval,
+            decode_every=interval / 2,
         )
+
+
+def check_frozen_after(frozen_after: float | None, fps: float | None) -> None:
+    """Refuses, with a ValueError, a `frozen_after` in which less than two pictures are scored."""
+    between = 1 / (fps or DEFAULT_FPS)
+    if frozen_after is not None and frozen_after < between:
+        raise ValueError(f"pictures are {between:g}s apart at this fps: give at least that, or off")
 
 
 def _address(info: ValidationInfo) -> str:

@@ -13,13 +13,14 @@ from pydantic_core import ErrorDetails
 
 from almenara.errors import InputError
 from camera_worker.config.models import WorkerConfig
+from camera_worker.config.sentences import place_of, sentence
 from camera_worker.config.yaml_lines import Location, parse_yaml
 from camera_worker.redaction import redact
 
 MOST_BYTES = 1024 * 1024
 
 _Report = Callable[[Location, str], None]
-_VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\})")
+_VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|(\{))")
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> WorkerConfig:
@@ -32,10 +33,12 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Work
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
         text = content.decode("utf-8")
+    except FileNotFoundError:
+        remedy = "Make one: camera-worker create-config cameras.yaml"
+        raise InputError("config-absent", f"{path} cannot be read: there is no such file.", remedy) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        remedy = "Make one: camera-worker create-config cameras.yaml"
-        raise InputError("config-absent", f"{path} cannot be read: {reason}.", remedy) from None
+        raise InputError("config-absent", f"{path} cannot be read: {reason}.", "Name a configuration file.") from None
     if len(content) > MOST_BYTES:
         raise InputError("config-large", f"{path} has more than {MOST_BYTES} bytes.", "Name a configuration file.")
     return parse_config(text, name=str(path), environment=environment)
@@ -44,22 +47,25 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Work
 def parse_config(text: str, *, name: str, environment: Mapping[str, str] = os.environ) -> WorkerConfig:
     """As `load_config`, from text; `name` is what messages call it."""
     document = parse_yaml(text, name)
-    mistakes: list[tuple[int, str]] = []
-
+    mistakes: list[tuple[Location, str]] = []
     used: dict[str, str] = {}
 
     def report(location: Location, message: str) -> None:
-        mistakes.append((document.line(location), redact(_without_values(message, used))))
+        mistakes.append((location, redact(_without_values(message, used))))
 
     data = _substitute(document.data, (), environment, used, report)
-    if not mistakes:
-        try:
-            return WorkerConfig.model_validate(data)
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)
-            for detail in _without_consequences(details):
-                report(detail["loc"], _sentence(detail))
-    lines = [f"{name}, line {line}: {message}" for line, message in sorted(mistakes)]
+    unknown = {location for location, _ in mistakes}
+    try:
+        worker = WorkerConfig.model_validate(data)
+        if not mistakes:
+            return worker
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        for detail in _without_consequences(details):
+            if place_of(detail) not in unknown:
+                report(place_of(detail), sentence(detail))
+    numbered = sorted((document.line(location), message) for location, message in mistakes)
+    lines = [f"{name}, line {line}: {message}" for line, message in numbered]
     raise InputError("config-invalid", "\n".join(lines))
 
 
@@ -74,41 +80,13 @@ def _without_consequences(details: Sequence[ErrorDetails]) -> list[ErrorDetails]
     ]
 
 
-def _sentence(detail: ErrorDetails) -> str:
-    """What is wrong at the place of `detail`, in the words of the file's reader."""
-    place, key = detail["loc"], _called(detail["loc"])
-    match detail["type"]:
-        case "extra_forbidden":
-            return f"'{place[-1]}' is no setting here."
-        case "missing":
-            return f"'{place[-1]}' is missing."
-        case "tuple_type":
-            return f"{key}: write a list, an entry a line, each after a dash."
-        case "model_type" | "model_attributes_type":
-            return f"{key}: write settings, one a line, as 'name: value'."
-        case "too_short":
-            return f"{key}: too few entries; at least {detail['ctx']['min_length']} needed."
-        case "too_long":
-            return f"{key}: too many entries; at most {detail['ctx']['max_length']} allowed."
-        case _:
-            message = detail["msg"].removeprefix("Value error, ")
-            return f"{key}: {message}{'' if message.endswith(('.', '?')) else '.'}"
-
-
-def _called(place: Location) -> str:
-    """`active, entry 2` for the second entry of the list `active`."""
-    position = max((index for index, part in enumerate(place) if isinstance(part, str)), default=-1)
-    name = place[position] if position >= 0 else "the file"
-    return f"{name}{''.join(f', entry {int(part) + 1}' for part in place[position + 1 :])}"
-
-
 def _substitute(value: Any, at: Location, environment: Mapping[str, str], used: dict[str, str], report: _Report) -> Any:
     """`value` with every ``${NAME}`` in its strings replaced by the environment's; ``$$`` stands for ``$``.
 
-    What the environment gave is noted in `used`.
+    What the environment gave is noted in `used`; what it does not have is reported, and becomes nothing.
     """
     if isinstance(value, dict):
-        return {key: _substitute(item, (*at, str(key)), environment, used, report) for key, item in value.items()}
+        return {str(key): _substitute(item, (*at, str(key)), environment, used, report) for key, item in value.items()}
     if isinstance(value, list):
         return [_substitute(item, (*at, index), environment, used, report) for index, item in enumerate(value)]
     if not isinstance(value, str):
@@ -116,6 +94,9 @@ def _substitute(value: Any, at: Location, environment: Mapping[str, str], used: 
 
     def replacement(match: re.Match[str]) -> str:
         variable = match[1]
+        if match[2]:
+            report(at, "'${' begins a variable, which is written ${NAME} and nothing else; a dollar sign is $$.")
+            return ""
         if variable is None:
             return "$"
         if variable not in environment:

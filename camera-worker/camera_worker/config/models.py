@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from camera_worker.config.camera import CameraConfig
-from camera_worker.config.values import Part, PositiveDuration, SecretFile, matching, only_one
-
-API_URL = re.compile(r"https?://\S+")
+from camera_worker.config.values import Part, PositiveDuration, SecretFile, WholeNumber, only_one, parse_api_url
 
 
 class ApiConfig(Part):
     """Where verdicts come from."""
 
-    url: Annotated[str, matching(API_URL.pattern, "write an address such as http://127.0.0.1:8000")] | None = Field(
+    url: Annotated[str, AfterValidator(parse_api_url)] | None = Field(
         default=None,
         title="Address",
         description="of the API, such as `http://127.0.0.1:8000`; else ALMENARA_API_HOST and ALMENARA_API_PORT",
@@ -45,7 +43,7 @@ class StatusConfig(Part):
     host: str = Field(
         default="127.0.0.1", min_length=1, title="Host", description="address to listen on; 0.0.0.0 for all"
     )
-    port: int = Field(ge=0, le=65535, title="Port", description="0 takes a free one")
+    port: WholeNumber = Field(ge=0, le=65535, title="Port", description="0 takes a free one")
 
 
 class WorkerConfig(Part):
@@ -69,8 +67,10 @@ class WorkerConfig(Part):
     @field_validator("cameras")
     @classmethod
     def _distinct(cls, cameras: tuple[CameraConfig, ...]) -> tuple[CameraConfig, ...]:
-        names = [camera.name for camera in cameras]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two cameras are named {', '.join(twice)}; alarms could not be told apart")
+        names: set[str] = set()
+        for entry, camera in enumerate(cameras):
+            if camera.name in names:
+                message = f"two cameras are named {camera.name}; alarms could not be told apart"
+                raise PydanticCustomError("camera_twice", "{message}", {"message": message, "within": (entry, "name")})
+            names.add(camera.name)
         return cameras

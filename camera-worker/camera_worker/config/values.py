@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
@@ -61,10 +62,32 @@ def matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def parse_api_url(text: str) -> str:
+    """An http:// or https:// address of a host, as it is; ValueError for anything else."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"\s", text):
+        raise ValueError("write an address such as http://127.0.0.1:8000")
+    return text
+
+
+def _refuse_boolean(value: object) -> object:
+    if not isinstance(value, bool):
+        return value
+    raise ValueError("write a number")
+
+
 def _parse_optional_duration(value: object) -> float | None:
     return None if value is False or value == "off" else parse_duration(value)  # YAML reads off as false
 
 
+DURATION_PARSERS = (parse_duration, _parse_optional_duration)
+
+Number = Annotated[float, BeforeValidator(_refuse_boolean)]
+WholeNumber = Annotated[int, BeforeValidator(_refuse_boolean)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=0)]
 OptionalDuration = Annotated[float | None, BeforeValidator(_parse_optional_duration)]

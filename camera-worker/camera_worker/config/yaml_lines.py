@@ -17,6 +17,16 @@ Location = tuple[str | int, ...]
 MOST_VALUES = 50_000
 MOST_DEPTH = 30
 
+_WORDS = {
+    r"'\t' that cannot start": "a tab is no indentation: indent with spaces",
+    "expected <block end>": "this line is indented unlike its neighbours",
+    "mapping values are not allowed": "this line is indented unlike its neighbours, or holds a text with ': ' in it "
+    "that lacks its quotes",
+    "could not find expected ':'": "a name lacks its ':'",
+    "found unexpected end of stream": "a quote is opened and never closed",
+}
+"""What to say for a fragment of the parser's own words."""
+
 _NAME = re.compile(r"""\b(alias|anchor|tag|handle) (['"]).*\2""")
 
 
@@ -45,8 +55,11 @@ def parse_yaml(text: str, name: str) -> Document:
     Raises InputError `config-syntax`, with `name` and the line, when it is no YAML, holds more than 50,000 values with
     its aliases written out, or is nested more than 30 deep.
     """
-    loader = yaml.SafeLoader(text)
     lines: dict[Location, int] = {(): 1}
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError:
+        raise InputError("config-syntax", f"{name} holds characters that no text has.", "Name a YAML file.") from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -54,12 +67,13 @@ def parse_yaml(text: str, name: str) -> Document:
         _note_lines(node, (), lines)
         return Document(loader.construct_document(node), lines)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        begun = error.context_mark if str(error.context).startswith("while scanning") else None
+        mark = begun or error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise InputError("config-syntax", f"{name}, line {line}: {_problem(error)}.", "Mend the YAML there.") from None
-    except ValueError:
-        fact = f"{name} holds a value that looks like a date or a number and is none."
-        raise InputError("config-syntax", fact, "Put text in quotes.") from None
+    except (ValueError, OverflowError):
+        fact = f"{name} holds a number that cannot be, such as that of a character."
+        raise InputError("config-syntax", fact, "Put text in single quotes.") from None
     except RecursionError:
         raise InputError("config-syntax", f"{name} is nested too deeply.", "Mend the YAML.") from None
     except yaml.YAMLError as error:
@@ -70,7 +84,20 @@ def parse_yaml(text: str, name: str) -> Document:
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """What is wrong, without the name of an alias or a tag: it may be a password that nobody put in quotes."""
-    return _NAME.sub(r"\1", str(error.problem))
+    problem = str(error.problem)
+    plain = next((words for fragment, words in _WORDS.items() if fragment in problem), None)
+    return plain or _NAME.sub(r"\1", problem)
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows the line of a value that looks like another kind than it is."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, OverflowError):
+            problem = "this looks like a date or a number and is none: put text in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
 
 
 def _note_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:

@@ -33,7 +33,7 @@ class FaultKind(StrEnum):
 
 
 CONTROL_HELP = """\
-One command a line to the control port (loopback), one line of answer; `camera-worker fault COMMAND` sends it:
+One command a line to the control port (loopback), which answers it; `camera-worker fault COMMAND` sends it:
 
   none            healthy again
   stall           connections stay open and nothing is sent
@@ -118,9 +118,11 @@ class FaultSwitch:
     def on(self, kind: FaultKind) -> bool:
         return self.fault.kind is kind
 
-    def strikes(self, kind: FaultKind) -> bool:
-        """Whether this packet or picture belongs to the share that `corrupt` or `drop` hits."""
-        return self.on(kind) and random.random() < self.fault.share  # noqa: S311 - a simulation
+    def strikes(self, kind: FaultKind, chance: random.Random | None = None) -> bool:
+        """Whether this packet or picture belongs to the share that `corrupt` or `drop` hits, drawn from `chance`."""
+        if not self.on(kind):
+            return False
+        return (chance.random() if chance else random.random()) < self.fault.share  # noqa: S311 - a simulation
 
     async def hesitate(self, given_up: Callable[[], bool]) -> None:
         """Waits as long as `slow` says, or until it is switched off; ConnectionAbortedError when the client left."""

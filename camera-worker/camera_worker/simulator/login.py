@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -52,7 +51,7 @@ class Authenticator:
     def _basic(self, credentials: str) -> bool:
         try:
             given = base64.b64decode(credentials, validate=True)
-        except binascii.Error:
+        except ValueError:
             return False
         return hmac.compare_digest(given, f"{self._user}:{self._password}".encode())
 
@@ -60,8 +59,8 @@ class Authenticator:
         given = {name: quoted or bare for name, quoted, bare in _PARAMETER.findall(credentials)}
         secret = _md5(f"{self._user}:{_REALM}:{self._password}")
         expected = _md5(f"{secret}:{self._nonce}:{_md5(method + ':' + given.get('uri', ''))}")
-        return hmac.compare_digest(given.get("response", "").encode(), expected.encode())
+        return hmac.compare_digest(given.get("response", "").encode(errors="replace"), expected.encode())
 
 
 def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(text.encode(errors="replace"), usedforsecurity=False).hexdigest()

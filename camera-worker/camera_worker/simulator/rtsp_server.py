@@ -46,14 +46,16 @@ class RtspServer:
         return await asyncio.start_server(self._serve, "127.0.0.1", port)
 
     def send(self, units: list[bytes], timestamp: int) -> None:
-        """Sends a picture to all who are playing; `timestamp` in ticks of the 90 kHz clock."""
+        """Sends a picture to all who are playing, lost or corrupt for all alike; `timestamp` in ticks of 90 kHz."""
+        seed = random.getrandbits(64)
         for client in list(self._clients):
             client.expire()
+            chance = random.Random(seed)  # noqa: S311 - a simulation
             for packet in client.packets(units, timestamp):
-                if self._faults.strikes(FaultKind.DROP):
+                if self._faults.strikes(FaultKind.DROP, chance):
                     continue
-                damaged = self._faults.strikes(FaultKind.CORRUPT)
-                client.send(_corrupted(packet) if damaged else packet)
+                damaged = self._faults.strikes(FaultKind.CORRUPT, chance)
+                client.send(_corrupted(packet, chance) if damaged else packet)
                 self.packets_sent += 1
 
     def cut(self) -> None:
@@ -171,11 +173,11 @@ class _Client:
         self.writer.close()
 
 
-def _corrupted(packet: bytes) -> bytes:
+def _corrupted(packet: bytes, chance: random.Random) -> bytes:
     """The packet with eight bytes of its payload changed; short packets (parameter sets) stay as they are."""
     if len(packet) < RTP_HEADER_BYTES + 32:
         return packet
     damaged = bytearray(packet)
     for _ in range(8):
-        damaged[random.randrange(RTP_HEADER_BYTES + 2, len(damaged))] = random.randrange(256)  # noqa: S311
+        damaged[chance.randrange(RTP_HEADER_BYTES + 2, len(damaged))] = chance.randrange(256)
     return bytes(damaged)

@@ -49,8 +49,9 @@ class Studio:
         width, height: of the stream, pixels, even.
         fps: frames per second.
         keyframe_interval: seconds from one key frame to the next.
-        loop: seconds that are encoded once and then sent over and over, so that a camera costs next to nothing;
-            None to encode every picture. Pictures of a fault, and those for HTTP, are encoded in any case.
+        loop: seconds that are encoded once, as thoroughly as a camera does, and then sent over and over, so that a
+            camera costs next to nothing; None to encode every picture. Pictures of a fault, and those for HTTP, are
+            encoded in any case.
         faults: asked which picture faults are on.
     """
 
@@ -132,7 +133,9 @@ class Studio:
         return _Stream(self._new_encoder(width, height), sets)
 
     def _new_encoder(self, width: int, height: int) -> H264Encoder:
-        return H264Encoder(width, height, self._fps, keyframe_interval=self._keyframe_interval)
+        return H264Encoder(
+            width, height, self._fps, keyframe_interval=self._keyframe_interval, thorough=self._loop_length > 0
+        )
 
 
 def _jpeg(picture: NDArray[np.uint8], encoder: H264Encoder) -> bytes:

@@ -25,10 +25,14 @@ from camera_worker.sources.reading import (
     decoder_options,
     plain,
     stalled,
+    unanswered,
 )
 from camera_worker.sources.resolving import require_host
 
 _CODECS: dict[bytes, Literal["mjpeg", "png"]] = {b"\xff\xd8\xff": "mjpeg", b"\x89PNG\r\n\x1a\n": "png"}
+SNAPSHOTS = "one picture an answer (HTTP)"
+"""How pictures come that are asked for one by one."""
+
 _CHUNK_BYTES = 65_536
 _REASONS = {
     404: "the camera has no such address (404): check its path",
@@ -39,19 +43,23 @@ _REASONS = {
 def read_http(address: str, options: ReadOptions, witness: Witness, wait: Callable[[float], None]) -> Iterator[Picture]:
     """The undamaged pictures of an ``http://`` or ``https://`` address; the answer's content type says how they come.
 
-    A multipart answer is read to its end. Otherwise each answer is one picture, JPEG or PNG, and the next is asked for
-    `options.interval` seconds later (`wait` sleeps), though no later than half of `options.read`. Redirections are not
-    followed, so that credentials stay with the camera that they are for. Raises SourceLostError when nothing came for
-    `options.read` seconds, UnauthorisedError when the credentials are refused.
+    A multipart answer is read to its end; a picture of it is decoded when `options.decode_every` seconds have passed
+    since the last. Otherwise each answer is one picture, JPEG or PNG, and the next is asked for `options.interval`
+    seconds later (`wait` sleeps), though no later than half of `options.read`. Redirections are not followed, so that
+    credentials stay with the camera that they are for. Raises SourceLostError when nothing came for `options.read`
+    seconds, UnauthorisedError when the credentials are refused.
     """
     require_host(urlsplit(address).hostname or "", options.connect)
     decoder = _Decoder(witness)
     with asyncio.Runner() as runner:
         client = _Client(address, options, witness)
         try:
-            due = time.monotonic()
+            due = decode_at = time.monotonic()
             while (encoded := runner.run(client.next_picture())) is not None:
-                yield from decoder.pictures(encoded)
+                if client.one_by_one or time.monotonic() >= decode_at:
+                    for picture in decoder.pictures(encoded):
+                        decode_at = time.monotonic() + options.decode_every
+                        yield picture
                 if client.one_by_one:
                     due = max(due + min(options.interval, options.read / 2), time.monotonic())
                     wait(due - time.monotonic())
@@ -89,8 +97,11 @@ class _Client:
         if self._stream is not None:
             encoded = await self._part(*self._stream)
         else:
-            async with asyncio.timeout(self._options.connect):
-                response = await self._ask()
+            try:
+                async with asyncio.timeout(self._options.connect):
+                    response = await self._ask()
+            except TimeoutError:
+                raise SourceLostError(unanswered(self._options)) from None
             encoded = await self._first(response)
         if encoded:
             self._witness.received(len(encoded), key_frame=True, at=None)
@@ -123,7 +134,7 @@ class _Client:
         """The picture of an answer, or the first of a stream of pictures that it begins."""
         kind = response.content_type
         if kind.startswith("image/"):
-            self._describe(Description(kind.removeprefix("image/"), "one picture an answer (HTTP)"))
+            self._describe(Description(kind.removeprefix("image/"), SNAPSHOTS))
             self.one_by_one = True
             return await self._whole(response)
         if not kind.startswith("multipart/"):

@@ -18,6 +18,23 @@ MOST_PIXELS = 64_000_000
 MOST_PACKET_BYTES = 32 * 2**20
 """Of one encoded picture."""
 
+_Kinds = tuple[type[Exception], ...]
+
+_REFUSALS: dict[_Kinds, str] = {
+    (av.error.HTTPUnauthorizedError,): "the camera refuses the credentials (401)",
+    (av.error.HTTPForbiddenError,): "the camera forbids these credentials to watch (403)",
+}
+_REASONS: dict[_Kinds, str] = {  # the first that fits
+    (av.error.HTTPNotFoundError,): "the camera has no such stream (404): check the path of its address",
+    (av.error.HTTPClientError,): "the camera refuses the request (error 4xx): check the path of its address",
+    (av.error.HTTPServerError,): "the camera cannot serve the stream now (error 5xx, such as 503)",
+    (av.error.InvalidDataError,): "what it sends is not understood: check that address and port are an RTSP camera's",
+    (av.error.EOFError, ConnectionResetError, BrokenPipeError): "the camera cut the connection",
+}
+
+_LEAST_STUCK_SECONDS = 15.0
+_SPARE_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -31,6 +48,8 @@ class ReadOptions:
         keyframes_only: whether pictures between key frames are left out, undecoded.
         interval: between two snapshots of a source that answers with one picture at a time; at most half of `read`
             is waited, so that a lost camera is noticed in time.
+        decode_every: of a source whose pictures stand alone (MJPEG, a webcam) only those that come so long after the
+            last decoded one are decoded; 0 decodes all.
     """
 
     connect: float = 3.0
@@ -39,6 +58,12 @@ class ReadOptions:
     transport: Transport = "tcp"
     keyframes_only: bool = False
     interval: float = 0.5
+    decode_every: float = 0.0
+
+    @property
+    def stuck_after(self) -> float:
+        """Seconds of silence that no patience explains: resolving, opening and describing may take `connect` each."""
+        return max(_LEAST_STUCK_SECONDS, 2 * self.connect + max(self.connect, self.read) + _SPARE_SECONDS)
 
 
 class SourceLostError(Exception):
@@ -76,6 +101,9 @@ class Witness:
 
     def received(self, size: int, *, key_frame: bool, at: float | None) -> None:
         """An encoded picture of `size` bytes has come, whose time in the stream is `at` seconds, if it has one."""
+
+    def late(self, seconds: float) -> None:
+        """The encoded picture that has come is late by so much, as far as the stream tells."""
 
     def skipped(self) -> None:
         """An undamaged picture was left undecoded because only key frames are wanted."""
@@ -119,8 +147,7 @@ def decode(
     at once, where a stream with B-frames would hold it back until the next.
     """
     if packet.size:
-        at = None if packet.pts is None else float(packet.pts * packet.time_base)
-        witness.received(packet.size, key_frame=packet.is_keyframe, at=at)
+        witness.received(packet.size, key_frame=packet.is_keyframe, at=time_of(packet))
     if packet.size > MOST_PACKET_BYTES:
         witness.damaged(f"an encoded picture of {packet.size} bytes is too large")
         return
@@ -144,6 +171,11 @@ def decode(
             yield frame
 
 
+def time_of(packet: av.Packet[av.VideoStream]) -> float | None:
+    """Seconds on the stream's clock at which the picture is to be shown; None when it does not tell."""
+    return None if packet.pts is None else float(packet.pts * packet.time_base)
+
+
 def _taken_out(context: av.VideoCodecContext, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
     frames = context.decode(None)
     context.flush_buffers()
@@ -154,20 +186,20 @@ def _taken_out(context: av.VideoCodecContext, packet: av.Packet[av.VideoStream])
 
 def lost(error: Exception, options: ReadOptions) -> SourceLostError:
     """What FFmpeg's error means for a camera, in plain words that say what to do where somebody can do something."""
-    match error:
-        case av.error.HTTPUnauthorizedError():
-            return UnauthorisedError("the camera refuses the credentials (401)")
-        case av.error.HTTPForbiddenError():
-            return UnauthorisedError("the camera forbids these credentials to watch (403)")
-        case av.error.HTTPNotFoundError():
-            return SourceLostError("the camera has no such stream (404): check the path of its address")
-        case av.error.HTTPServerError():
-            return SourceLostError("the camera cannot serve the stream now (error 5xx, such as 503)")
-        case av.error.ExitError():
-            return SourceLostError(stalled(options))
-        case _ if getattr(error, "errno", None) == errno.EPROTONOSUPPORT:
+    for kinds, refusal in _REFUSALS.items():
+        if isinstance(error, kinds):
+            return UnauthorisedError(refusal)
+    for kinds, reason in _REASONS.items():
+        if isinstance(error, kinds):
+            return SourceLostError(reason)
+    if isinstance(error, av.error.ExitError):
+        return SourceLostError(stalled(options))
+    match getattr(error, "errno", None):
+        case errno.EPROTONOSUPPORT:
             other = "tcp" if options.transport == "udp" else "udp"
             return SourceLostError(f"the camera refuses {options.transport.upper()} (461): say transport: {other}")
+        case errno.EIO:
+            return SourceLostError("the connection broke")
         case _:
             return SourceLostError(plain(error))
 
@@ -176,9 +208,21 @@ def stalled(options: ReadOptions) -> str:
     return f"nothing came for {options.read:g} s"
 
 
+def unanswered(options: ReadOptions) -> str:
+    return f"no answer for {options.connect:g} s"
+
+
 def plain(error: Exception) -> str:
-    """FFmpeg's words without its numbers and without the address."""
-    return str(getattr(error, "strerror", None) or type(error).__name__).lower()
+    """What is wrong with encoded pictures, in plain words or FFmpeg's, without its numbers and without the address."""
+    match error:
+        case av.error.InvalidDataError():
+            return "it is cut, damaged or no video"
+        case av.error.EOFError():
+            return "it ends too early"
+        case _ if getattr(error, "errno", None) == errno.EIO:
+            return "its disk cannot be read"
+        case _:
+            return str(getattr(error, "strerror", None) or type(error).__name__).lower()
 
 
 def redacted(error: Exception) -> Exception:

@@ -64,10 +64,18 @@ class Source:
             raise InputError("credentials-unused", fact, "Leave username and password out.")
         if _WEBCAM.fullmatch(text):
             return cls(SourceKind.WEBCAM, text)
-        if not Path(text).is_file():
+        if not (text.strip() and Path(text).is_file()):
             remedy = "Give an rtsp:// or http:// URL, the path of a video, or the number of a webcam."
-            raise InputError("source-absent", f"There is no video file {redact_address(text)}.", remedy)
+            raise InputError("source-absent", _absent(text), remedy)
         return cls(SourceKind.FILE, text)
+
+
+def _absent(text: str) -> str:
+    if not text.strip():
+        return "The source is empty."
+    if Path(text).is_dir():
+        return f"{redact_address(text)} is a folder, not a video file."
+    return f"There is no video file {redact_address(text)}."
 
 
 def _parse_url(text: str, username: str | None, password: str) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -21,8 +22,12 @@ class Device(Protocol):
         """Whether there is such a camera."""
         ...
 
-    def read(self) -> tuple[bool, Any]:
-        """Whether a picture came, and the picture, BGR."""
+    def grab(self) -> bool:
+        """Waits for the next picture; whether it came."""
+        ...
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the picture that came could be decoded, and the picture, BGR."""
         ...
 
     def get(self, propId: int) -> float:  # noqa: N803 - OpenCV's name
@@ -46,21 +51,25 @@ def open_device(number: int, options: ReadOptions) -> Device:
 
 
 def read_webcam(number: int, options: ReadOptions, witness: Witness) -> Iterator[Picture]:
-    """The undamaged pictures of a local camera; SourceLostError when it cannot be opened or gives none."""
+    """The undamaged pictures of a local camera, BGR, `options.decode_every` seconds apart or more.
+
+    Raises SourceLostError when it cannot be opened or gives none.
+    """
     camera = open_device(number, options)
     try:
         if not camera.isOpened():
             raise SourceLostError(f"there is no webcam {number}")
         witness.described(Description("raw", "webcam", fps=camera.get(cv2.CAP_PROP_FPS) or None))
-        while True:
-            there, image = camera.read()
-            if not there:
-                raise SourceLostError(f"webcam {number} gives no picture")
-            try:
-                picture = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            except cv2.error:
-                witness.damaged("a picture came in an odd format")
+        decode_at = time.monotonic()
+        while camera.grab():
+            if time.monotonic() < decode_at:
                 continue
+            there, picture = camera.retrieve()
+            if not there or picture.ndim != 3 or picture.shape[2] != 3:
+                witness.damaged("a picture came broken or in an odd format")
+                continue
+            decode_at = time.monotonic() + options.decode_every
             yield np.asarray(picture, dtype=np.uint8)
+        raise SourceLostError(f"webcam {number} gives no picture")
     finally:
         camera.release()

@@ -13,6 +13,7 @@ import pytest
 
 from almenara.alarms import Phase
 from almenara.contracts import ModelRef, Observation, VisionVerdict
+from almenara.errors import ConfigurationError
 from camera_worker.alarming import AlarmDesk, CameraAlarms
 from camera_worker.config import CameraConfig
 from camera_worker.history import Moment
@@ -155,3 +156,17 @@ def test_a_desk_whose_outbox_fails_at_the_end_says_so_and_closes_its_store(
         database.close()
     assert "could not be told and stay in the outbox: no such table: alarm_deliveries" in caplog.text
     assert open_files(tmp_path) == []
+
+
+def test_two_workers_do_not_share_a_folder(tmp_path: Path) -> None:
+    with AlarmDesk(tmp_path), pytest.raises(ConfigurationError, match="Another camera worker keeps its alarms in"):
+        AlarmDesk(tmp_path)
+    with AlarmDesk(tmp_path):
+        pass
+
+
+def test_evidence_that_cannot_be_saved_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "evidence").write_text("in the way")
+    with AlarmDesk(tmp_path) as desk:
+        assert see(sink(desk), 2, 0.9) is Phase.UNACKNOWLEDGED
+    assert "outflow: the alarm goes out without evidence" in caplog.text

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -248,7 +249,25 @@ def test_damage_is_no_sign_of_sight_and_a_skipped_picture_is() -> None:
     meter.damaged("a hole")
     assert meter.seen_at == 100
     meter.skipped()
-    assert (meter.seen_at, meter.touched_at, meter.counters.skipped) == (110, 110, 1)
+    assert (meter.seen_at, meter.touched_at) == (110, 110)
+
+
+def test_where_most_pictures_are_damaged_the_others_are_not_believed_until_a_key_frame_is_whole() -> None:
+    clock = Clock()
+    meter = StreamMeter(clock)
+    dependent = av.VideoFrame(64, 48, "yuv420p")
+    for turn in range(40):
+        meter.damaged("a hole")
+        if turn % 4 == 3:
+            clock.now += 1
+            meter.picture(dependent)
+    assert not meter.trusted
+    assert meter.seen_at == 100
+    meter.picture(SMALL)  # every picture of a webcam is whole
+    assert meter.trusted
+    for turn in range(40):
+        (meter.picture(dependent) if turn % 2 else meter.damaged("a hole"))
+        assert meter.trusted
 
 
 @pytest.mark.parametrize(

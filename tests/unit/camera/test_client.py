@@ -20,6 +20,7 @@ from camera_worker.client import (
     ApiRefusedError,
     CircuitBreaker,
     MalformedVerdictError,
+    PictureRefusedError,
     VisionClient,
 )
 from tests.support.camera import LoopThread, ScoringApi, scoring_api
@@ -131,6 +132,14 @@ def test_what_is_no_verdict_is_malformed(api: ScoringApi, mode: str) -> None:
 def test_an_unknown_model_is_a_refusal_with_the_apis_words(api: ScoringApi) -> None:
     with pytest.raises(ApiRefusedError, match="no model of that name"):
         predict(api, model="other")
+
+
+@pytest.mark.parametrize(("mode", "of_the_picture"), [("400", True), ("413", True), ("422", True), ("403", False)])
+def test_a_refusal_of_the_picture_itself_is_told_from_others(api: ScoringApi, mode: str, of_the_picture: bool) -> None:
+    api.mode = mode
+    with pytest.raises(ApiRefusedError, match=rf"\({mode}\): As the test wants it") as refused:
+        predict(api)
+    assert isinstance(refused.value, PictureRefusedError) is of_the_picture
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "429"])

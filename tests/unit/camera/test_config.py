@@ -95,14 +95,14 @@ def test_two_dollars_are_one() -> None:
     ("text", "line", "words"),
     [
         (MINIMAL + "    fsp: 2\n", 4, "'fsp' is no setting here"),
-        (MINIMAL + "    fps: -1\n", 4, "greater than 0"),
+        (MINIMAL + "    fps: -1\n", 4, "fps: it must be more than 0 and at most 60."),
         (MINIMAL + "    fps: .nan\n", 4, "fps"),
         (MINIMAL + "    read_timeout: 3\n", 4, "3s"),
-        (MINIMAL + "    read_timeout: 0s\n", 4, "greater than 0"),
-        (MINIMAL + "    alarm:\n      threshold: 1.5\n", 5, "less than or equal to 1"),
+        (MINIMAL + "    read_timeout: 0s\n", 4, "more than 0s and at most 60s"),
+        (MINIMAL + "    alarm:\n      threshold: 1.5\n", 5, "threshold: it must be more than 0 and at most 1."),
         (MINIMAL + "    alarm:\n      threshold: 0.5\n      deadband: 0.6\n", 4, "could never return"),
         (MINIMAL + "  - name: second\n", 4, "'source' is missing"),
-        (MINIMAL + "  - name: outflow\n    source: 1\n", 1, "two cameras are named outflow"),
+        (MINIMAL + "  - name: outflow\n    source: 1\n", 4, "two cameras are named outflow"),
         (MINIMAL + "  - name: b\n    source: ftp://x/y\n", 5, "no camera address"),
         (MINIMAL + "  - name: b\n    source: absent.mp4\n", 5, "no video file absent.mp4"),
         (MINIMAL + "    name: again\n", 4, "given twice"),
@@ -110,6 +110,7 @@ def test_two_dollars_are_one() -> None:
         (MINIMAL + "    password: ${NOT_SET}\n", 4, "no variable NOT_SET"),
         ("api:\n  url: nonsense\n" + MINIMAL, 2, "url: write an address such as http://127.0.0.1:8000."),
         (MINIMAL + "  - source: 1\n    name: two words\n", 5, "name: write letters, digits"),
+        (MINIMAL + "  - source: 1\n    name: detection\n", 5, "the alarm of missing verdicts is called detection"),
         (MINIMAL + "    model: Wall\n", 4, "model: write small letters"),
         ("", 1, "'cameras' is missing"),
         ("cameras: []\n", 1, "cameras: too few entries; at least 1 needed"),
@@ -128,7 +129,25 @@ def test_two_dollars_are_one() -> None:
         ("cameras:\n  - name: a\n    source: 0\n    username: op\n", 4, "asks for no user"),
         (MINIMAL + "    password: secret\n", 4, "'username' is missing beside it"),
         (MINIMAL + "    frozen_after: 200ms\n", 4, "pictures are 0.5s apart"),
-        (MINIMAL + "    read_timeout: 2m\n", 4, "less than or equal to 60"),
+        (MINIMAL + "    read_timeout: 2m\n", 4, "at most 60s"),
+        (MINIMAL + "    password: 123456\n", 4, "password: write text; put a number or a date in quotes."),
+        (MINIMAL + "    model: 2024-13-45\n", 4, "looks like a date or a number and is none: put text in quotes"),
+        (MINIMAL + "    1: x\n", 4, "'1' is no setting here."),
+        (MINIMAL + "    alarm: {prioriti: high}\n", 4, "did you mean 'priority'?"),
+        ("camera: 1\n" + MINIMAL, 1, "did you mean 'cameras'?"),
+        (MINIMAL + "    fps: true\n", 4, "fps: write a number."),
+        (MINIMAL + "    alarm: {threshold: true}\n", 4, "threshold: write a number."),
+        ("status: {port: true}\n" + MINIMAL, 1, "port: write a number."),
+        ("alerts: maybe\n" + MINIMAL, 1, "alerts: write true or false."),
+        (MINIMAL + "    region: {x: 0, y: 0, width: 0.001, height: 1}\n", 4, "width: it must be at least 0.01"),
+        (MINIMAL + "\tfps: 2\n", 4, "a tab is no indentation: indent with spaces"),
+        (MINIMAL + "   fps: 2\n", 4, "this line is indented unlike its neighbours"),
+        (MINIMAL + "      fps: 2\n", 4, "this line is indented unlike its neighbours"),
+        (MINIMAL + "    fps 2\n", 4, "a name lacks its ':'"),
+        (MINIMAL + "    password: ${CAM:-x}\n", 4, "'${' begins a variable, which is written ${NAME}"),
+        ("api: {url: 'http://h:99999'}\n" + MINIMAL, 1, "url: write an address"),
+        ("api: {url: 'http://[::1'}\n" + MINIMAL, 1, "url: write an address"),
+        ("api: {url: 'http://:8000'}\n" + MINIMAL, 1, "url: write an address"),
         (MINIMAL + "    password_file: absent\n", 4, "absent cannot be read: No such file"),
         ("api:\n  key_file: 3\n" + MINIMAL, 2, "write the path of a file"),
     ],
@@ -148,6 +167,14 @@ def test_every_mistake_is_named_at_once() -> None:
     message = refusal(MINIMAL + "    fsp: 2\n    fps: 0\n")
     assert "line 4" in message
     assert "line 5" in message
+
+
+def test_a_variable_that_is_not_set_hides_no_other_mistake_and_causes_none() -> None:
+    message = refusal(MINIMAL + "    fps: 0\n  - name: b\n    source: ${NOPE}\n    transport: udp\n")
+    assert message.splitlines() == [
+        "cameras.yaml, line 4: fps: it must be more than 0 and at most 60.",
+        "cameras.yaml, line 6: the environment has no variable NOPE.",
+    ]
 
 
 def test_a_wrong_value_from_the_environment_is_not_shown() -> None:
@@ -283,6 +310,11 @@ def test_what_the_template_only_shows_is_valid_too(tmp_path: Path) -> None:
 def test_an_absent_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="create-config"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_a_folder_is_no_file_that_could_be_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Name a configuration file"):
+        load_config(tmp_path)
 
 
 def test_a_binary_file_is_refused_plainly(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import queue
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -87,12 +89,30 @@ def test_an_overlay_that_cannot_be_read_does_not_cost_the_frame(tmp_path: Path) 
     assert [Path(path).name for path in paths] == ["frame.jpg", "verdict.json"]
 
 
-def test_the_same_moment_again_replaces_the_evidence(tmp_path: Path) -> None:
+def test_evidence_of_the_same_moment_stays_when_a_video_is_played_again(tmp_path: Path) -> None:
     folder = EvidenceFolder(tmp_path)
-    folder.save("outflow", MOMENT, b"one", VERDICT)
-    paths = folder.save("outflow", MOMENT, b"two", VERDICT)
-    assert Path(paths[0]).read_bytes() == b"two"
-    assert len(list(tmp_path.iterdir())) == 1
+    saved = [Path(folder.save("outflow", MOMENT, content, VERDICT)[0]) for content in (b"one", b"two", b"three")]
+    assert [path.read_bytes() for path in saved] == [b"one", b"two", b"three"]
+    first = "20260304T050607.890Z-outflow"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [first, f"{first}-2", f"{first}-3"]
+
+
+def test_evidence_and_its_names_are_on_the_disk_before_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    frame, _ = EvidenceFolder(tmp_path / "evidence").save("outflow", MOMENT, b"jpeg", VERDICT)
+    *files, partial, folder, above = synced
+    assert [Path(file).name for file in files] == ["frame.jpg", "verdict.json"]
+    assert {str(Path(file).parent) for file in files} == {partial}
+    assert (folder, above) == (str(tmp_path / "evidence"), str(tmp_path))
+    replace_file(Path(frame), b"new")
+    assert synced[-1] == str(Path(frame).parent)
 
 
 def test_a_folder_that_cannot_be_written_is_an_oserror_and_leaves_nothing(tmp_path: Path) -> None:
@@ -217,3 +237,24 @@ def test_a_strip_that_cannot_be_replaced_is_told_and_the_next_is_finished(
     rig.history.add(moment(10.8))
     wait_for(lambda: "gone/strip.jpg shows nothing of after the alarm" in caplog.text, 2)
     wait_for(lambda: rig.path.read_bytes() != rig.early, 2)
+
+
+def test_a_thread_with_no_strip_to_finish_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+
+    class Jobs(queue.SimpleQueue[object]):
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            waits.append(timeout)
+            return super().get(block, timeout)
+
+    monkeypatch.setattr("camera_worker.strips.queue.SimpleQueue", Jobs)
+    rig = Rig(tmp_path, after=0.2)
+    rig.history.add(moment(10.1))
+    wait_for(lambda: rig.path.read_bytes() != rig.early, 4, "the whole strip")
+    wait_for(lambda: waits[-1] is None, 1, "sleep without end")
+    turns = len(waits)
+    time.sleep(0.6)
+    assert len(waits) == turns
+    began = time.monotonic()
+    rig.finisher.stop(2)
+    assert time.monotonic() - began < 1

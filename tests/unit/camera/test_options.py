@@ -147,6 +147,7 @@ def test_a_shard_without_a_camera_says_so_and_waits(file: Path, caplog: pytest.L
         ({"source": "0", "keyframes": True}, "--keyframes cannot be used"),
         ({"source": URL, "shard": "1/2"}, "Say it with --config FILE and without --source"),
         ({"source": URL, "username": "op"}, "the environment has no variable CAMERA_PASSWORD"),
+        ({"source": URL, "api_url": "http://h:99999"}, "'http://h:99999' is no address of an API"),
         ({"source": URL, "api_url": "ftp://x"}, "'ftp://x' is no address of an API"),
         (
             {"source": "rtsp://op:hunter2/hunter2@cam/1"},
@@ -177,5 +178,18 @@ def test_what_cannot_work_with_a_file_is_one_sentence(file: Path, options: dict[
     assert words in refusal(config=file, **options)
 
 
+def test_an_option_that_a_camera_of_the_file_cannot_have_is_refused(file: Path) -> None:
+    file.write_text("cameras: [{name: a, source: 0, frozen_after: 1s}]\n")
+    assert "--fps cannot be used: with frozen_after of a, pictures are 2s apart" in refusal(config=file, fps=0.5)
+
+
 def test_a_user_needs_a_source_that_asks_for_one() -> None:
     assert "--username cannot be used" in refusal({"CAMERA_PASSWORD": "x"}, source="0", username="op")
+
+
+def test_the_address_of_the_api_comes_from_the_command_line_then_the_file_then_the_environment(file: Path) -> None:
+    environment = {"ALMENARA_API_URL": "http://elsewhere:8000"}
+    assert configure(Options(config=file, api_url="http://there:1"), environment).api.url == "http://there:1"
+    assert configure(Options(config=file), environment).api.url == "http://api:8000"
+    assert configure(Options(source="0"), environment).api.url == "http://elsewhere:8000"
+    assert configure(Options(source="0"), {}).api.url is None

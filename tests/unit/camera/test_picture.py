@@ -25,11 +25,18 @@ COLOURS = [
 ]  # fmt: skip
 PLANAR = ["yuv420p", "yuv422p", "yuv444p", "nv12", "yuvj420p", "yuvj422p", "yuv420p10le"]
 LEFT_HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+MOST = ((0.0, 0.0), (1.0, 0.0), (1.0, 0.9), (0.0, 0.9))
 
 
 def chart(width: int = 320, height: int = 180) -> NDArray[np.uint8]:
     stripes = np.array([COLOURS], np.uint8)
     return np.asarray(cv2.resize(stripes, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def bgr(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As webcams give it."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def prepare(picture: Picture, view: View | None = None, at: float = 0.0) -> Prepared:
@@ -70,7 +77,7 @@ def test_colours_of_a_snapshot_without_chroma_planes_are_right(pixel_format: str
 
 
 def test_colours_of_a_webcam_are_right() -> None:
-    assert np.abs(stripes(opened(prepare(chart()))) - COLOURS).max() <= 6
+    assert np.abs(stripes(opened(prepare(bgr(chart())))) - COLOURS).max() <= 6
 
 
 def test_a_grey_camera_stays_grey() -> None:
@@ -106,7 +113,7 @@ def test_shrinking_is_faithful_to_area_averaging() -> None:
 def test_only_the_region_is_sent_and_the_mask_hides_its_part(decoded: bool) -> None:
     image = chart(400, 200)
     view = View(RegionConfig(x=0.25, y=0.0, width=0.75, height=1.0), mask=(LEFT_HALF,))
-    picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p") if decoded else image
+    picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p") if decoded else bgr(image)
     sent = opened(prepare(picture, view)).astype(int)
     assert sent.shape == (200, 300, 3)
     assert np.abs(sent[:, :88] - MASK_GREY).max() <= 2
@@ -143,8 +150,24 @@ def test_a_ticking_clock_keeps_a_frozen_picture_live_until_it_is_masked() -> Non
     assert conditions == {"open": Condition.GOOD, "masked": Condition.FROZEN}
 
 
-def test_a_new_connection_starts_from_nothing() -> None:
+@pytest.mark.parametrize("decoded", [True, False])
+def test_a_black_picture_is_black_under_a_mask_too(decoded: bool) -> None:
+    dark = np.full((180, 320, 3), 4, np.uint8)
+    picture = av.VideoFrame.from_ndarray(dark, format="rgb24").reformat(format="yuv420p") if decoded else dark
+    for mask in ((), (LEFT_HALF,), (LEFT_HALF, WHOLE)):
+        assert prepare(picture, View(mask=mask)).condition is Condition.BLACK
+
+
+def test_a_noisy_scene_is_not_frozen_by_a_mask_over_most_of_it() -> None:
+    random = np.random.default_rng(0)
+    scene = np.repeat(np.repeat(random.integers(60, 190, (45, 80, 1)), 4, 0), 4, 1)
+    preparer = Preparer(View(mask=(MOST,)), frozen_after=8.0)
+    noisy = [np.asarray(scene + random.normal(0, 2, (180, 320, 3)), dtype=np.uint8) for _ in range(20)]
+    conditions = {preparer.prepare(frame(image, t)).condition for t, image in enumerate(noisy)}
+    assert conditions == {Condition.GOOD}
+
+
+def test_a_freeze_outlasts_reconnections() -> None:
     preparer, image = Preparer(View(), frozen_after=2.0), Scene()(0)
-    assert [preparer.prepare(frame(image, t)).condition for t in (0, 3)] == [Condition.GOOD, Condition.FROZEN]
-    preparer.restart()
-    assert preparer.prepare(frame(image, 3.5)).condition is Condition.GOOD
+    frames = [Frame(image, at, datetime.now(UTC), generation, 1) for generation, at in enumerate((0.0, 1.5, 3.0), 1)]
+    assert [preparer.prepare(each).condition for each in frames] == [Condition.GOOD, Condition.GOOD, Condition.FROZEN]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from camera_worker.capture import CaptureState
@@ -91,10 +93,25 @@ def test_a_recording_tells_its_own_time(tmp_path: Path) -> None:
     assert frames_of(playing(path))[0].captured_at == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 
-def test_a_recording_that_does_not_is_as_old_as_its_file(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.ts", frames=3)
+def test_a_recording_that_does_not_ends_when_its_file_was_written_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write_video(tmp_path / "a.mkv", frames=30)
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    assert recorded_at(path) == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert frames_of(playing(path))[0].captured_at == datetime.fromtimestamp(1_700_000_000 - 3, UTC)
+    assert caplog.text.count("guessed from the file's date") == 1
+
+
+def test_a_recording_of_unknown_length_begins_when_its_file_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.h264"
+    with av.open(str(path), "w", format="h264") as target:
+        stream = target.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        target.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        target.mux(stream.encode())
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert recorded_at(path) == (datetime.fromtimestamp(1_700_000_000, UTC), False)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +125,8 @@ def test_times_are_read_as_they_are_written(tmp_path: Path, written: str, made: 
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         target.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
         target.mux(stream.encode())
-    hour = recorded_at(path).hour
-    assert (hour == made) if made is not None else (recorded_at(path).year > 2024)
+    recorded, told = recorded_at(path)
+    assert (recorded.hour == made) if told else (made is None and recorded.year > 2024)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.jpg"])
@@ -122,13 +139,58 @@ def test_a_file_without_pictures_ends_with_a_reason(tmp_path: Path, name: str) -
     assert playback.reason.startswith("it holds no picture that can be read: ")
 
 
-def test_a_broken_tail_ends_the_file_where_it_breaks(tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "a.ts", frames=30).read_bytes()
-    file = tmp_path / "cut.ts"
+@pytest.mark.parametrize(("extension", "length"), [("mkv", "4.0"), ("flv", "4.2")])
+def test_a_file_that_breaks_off_says_where(tmp_path: Path, extension: str, length: str) -> None:
+    whole = write_video(tmp_path / f"a.{extension}", frames=40).read_bytes()
+    file = tmp_path / f"cut.{extension}"
     file.write_bytes(whole[: len(whole) // 2])
     playback = playing(file)
     assert 0 < len(frames_of(playback)) < 30
     assert playback.state is CaptureState.ENDED
+    assert re.search(rf"it breaks off after [0-2]\.\d s of {length} s", playback.reason)
+
+
+def test_a_hole_in_a_file_is_told(tmp_path: Path) -> None:
+    """The reader goes on behind what it does not understand, and shows no damage."""
+    whole = bytearray(write_video(tmp_path / "a.mkv", frames=100).read_bytes())
+    whole[len(whole) // 3 : len(whole) // 2] = bytes(len(whole) // 2 - len(whole) // 3)
+    file = tmp_path / "hole.mkv"
+    file.write_bytes(whole)
+    playback = playing(file)
+    assert frames_of(playback)
+    assert re.search(r"it holds no pictures for \d\.\d s within", playback.reason)
+
+
+def test_damaged_pictures_of_a_file_are_told(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", frames=40)
+    with av.open(str(path)) as container:
+        packet = next(packet for index, packet in enumerate(container.demux(video=0)) if index == 20)
+        at, size = packet.pos, packet.size
+    assert at is not None
+    damaged = bytearray(path.read_bytes())
+    damaged[at : at + size] = bytes(size)
+    path.write_bytes(damaged)
+    playback = playing(path)
+    assert len(frames_of(playback)) < 40
+    assert re.fullmatch(r"\d+ of its \d+ pictures are damaged", playback.reason)
+
+
+def test_a_film_shorter_than_its_sound_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        video, sound = container.add_stream("libx264", rate=10), container.add_stream("aac", rate=8000)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(10):
+            container.mux(video.encode(av.VideoFrame(32, 32, "yuv420p")))
+        container.mux(video.encode())
+        for _ in range(4):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    playback = playing(path)
+    assert len(frames_of(playback)) == 10
+    assert playback.reason == ""
 
 
 def test_a_file_that_vanishes_ends_with_a_reason(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ def test_wrong_credentials_are_the_reason(camera: CameraThread) -> None:
 
 def test_a_source_of_damage_alone_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     class OddWebcam(FakeWebcam):
-        def read(self) -> tuple[bool, Any]:
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self) -> tuple[bool, Any]:
             return True, np.zeros((4, 6, 2), np.uint8)
 
     monkeypatch.setattr("camera_worker.sources.webcam.open_device", lambda *_: OddWebcam([]))
@@ -168,3 +171,20 @@ def test_the_command_refuses_what_gives_no_picture() -> None:
     result = CliRunner().invoke(app, ["probe", "97"])
     assert isinstance(result.exception, InputError)
     assert "no webcam 97" in str(result.exception)
+    assert "plugged in" in str(result.exception)
+    assert "network" not in str(result.exception)
+
+
+def test_a_rate_that_the_probe_chose_is_not_called_the_cameras(camera: CameraThread) -> None:
+    arguments = ["probe", camera.snapshot_url, "--username", "plant.op", "--seconds", "0.6"]
+    result = CliRunner().invoke(app, arguments, env={"CAMERA_PASSWORD": "p@ss"})
+    assert "as the probe asked" in result.stdout
+    assert "is up to whoever asks" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "flaw"), [({"lost": "it breaks off"}, "it breaks off"), ({"damaged": 25}, "20.0% of its pictures")]
+)
+def test_a_file_that_is_not_whole_is_advised_to_be_copied_again(change: dict[str, object], flaw: str) -> None:
+    (sentence,) = advise(replace(HEALTHY, longest_gap=None, **change), ReadOptions())  # type: ignore[arg-type]
+    assert sentence.startswith(f"The file is not whole ({flaw}")

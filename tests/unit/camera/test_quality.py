@@ -131,6 +131,22 @@ def test_a_frozen_and_encoded_picture_is_flagged_within_ten_seconds(fps: float) 
     }
 
 
+@pytest.mark.parametrize("since_key_frame", [0.1, 0.7, 1.3, 1.9])
+def test_a_freeze_between_key_frames_is_flagged_well_within_ten_seconds(since_key_frame: float) -> None:
+    freeze, random = 4 + since_key_frame, np.random.default_rng(0)
+    noisy = [STATIC + random.normal(0, 2, (*STATIC.shape[:2], 1)) for _ in range(15)]
+    pictures = [np.asarray(np.clip(picture, 0, 255), dtype=np.uint8) for picture in noisy]
+
+    def scene(t: float) -> NDArray[np.uint8]:
+        return pictures[round(min(t, freeze) * 15) % 15]
+
+    frames = list(encoded(scene, fps=15, bit_rate=800_000, pictures=15 * 16))
+    for first in range(8):  # of the pictures, two a second of which are judged
+        judge = preparer()
+        flagged = [f.monotonic for f in frames[first::8] if judge.prepare(f).condition is Condition.FROZEN]
+        assert 7.9 <= flagged[0] - freeze <= 9.6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "bit_rate", "keyframes", "light"),

@@ -20,7 +20,7 @@ from camera_worker.sources import Source
 # Between two marks that no other text holds, so that a part of a password is told from the rest of a message.
 ODD = st.text(st.sampled_from("aB7 @:/?#&=%'\"<>[](){}|\\^`~!*,;.+-_éß漢"), max_size=12)
 PASSWORDS = ODD.map(lambda middle: f"QXZ{middle}ZXQ")
-HOSTS = st.sampled_from(["10.0.0.7/stream", "cam.plant:554/live?channel=1", "[fe80::1]:8554/cam"])
+HOSTS = st.sampled_from(["10.0.0.7/stream", "cam.plant:554/live/channel-1", "[fe80::1]:8554/cam"])
 
 
 def shows_password(text: str) -> bool:
@@ -34,15 +34,21 @@ def shows_password(text: str) -> bool:
         ("rtsp://plant.op:p%40ss@10.0.0.7:554/live", "rtsp://***@10.0.0.7:554/live"),
         ("rtsp://op:p@ss@cam/1 is away", "rtsp://***@cam/1 is away"),
         ("Error: 'rtsp://op@cam/1'", "Error: 'rtsp://***@cam/1'"),
-        ("http://cam/snap?user=op&password=secret&x=1", "http://cam/snap?user=***&password=***&x=1"),
+        ("http://cam/snap?user=op&password=secret&x=1", "http://cam/snap?user=***&password=***&x=***"),
         ("rtsp://cam/1 mailed to op@plant", "rtsp://cam/1 mailed to op@plant"),
         ("rtsp://admin:se/cret@10.0.0.7/stream is away", "rtsp://***@10.0.0.7/stream is away"),
         ("rtsp://admin:p@ss/w@10.0.0.7/stream", "rtsp://***@10.0.0.7/stream"),
         ("cannot open 'rtsp://op:s'e\"c<ret@cam/1'", "cannot open 'rtsp://***@cam/1'"),
         ("http://cam/snap?password=se'cret", "http://cam/snap?password=***"),
-        ("http://cam/snap?loginuse=op&loginpas=secret&w=8", "http://cam/snap?loginuse=***&loginpas=***&w=8"),
+        ("http://cam/snap?loginuse=op&loginpas=secret&w=8", "http://cam/snap?loginuse=***&loginpas=***&w=***"),
         ("rtsp://cam/user=op_password=secret_channel=1", "rtsp://cam/user=***"),
-        ("http://cam/snap?x=1&API_Key=secret", "http://cam/snap?x=1&API_Key=***"),
+        ("http://cam/snap?x=1&API_Key=secret", "http://cam/snap?x=***&API_Key=***"),
+        ("no 'http://cam/snap?p=secret&secret'; again", "no 'http://cam/snap?p=***&***; again"),
+        ("a (rtsp://cam/1?code=***) is live", "a (rtsp://cam/1?code=***) is live"),
+        ("a (rtsp://cam/user=op) is live", "a (rtsp://cam/user=*** is live"),
+        ("a (rtsp://cam/user=***) is live", "a (rtsp://cam/user=***) is live"),
+        ("rtsp://cam/1;pw=secret", "rtsp://cam/1;pw=***"),
+        ("is it away? a=1", "is it away? a=1"),
         ("sent Authorization: Basic b3A6c2VjcmV0", "sent Authorization: ***"),
         ("{'X-API-Key': 'secret'}", "{'X-API-Key': ***"),
         ("width=640, state=live", "width=640, state=live"),
@@ -106,9 +112,18 @@ def test_what_a_destructor_cannot_raise_goes_to_the_log(
         ("rtsp:/op:secret@cam/1", "rtsp:/***@cam/1"),
         ("rtsp://cam/1", "rtsp://cam/1"),
         ("videos/line@2.mp4", "videos/line@2.mp4"),
+        ("http://cam/snap.cgi?user=a&pw=secret", "http://cam/snap.cgi?user=***&pw=***"),
+        ("http://op:secret@cam/v?p=secret&u=&secret;sid=1=2", "http://***@cam/v?p=***&u=***&***;sid=***"),
+        ("http://cam/v?access=se cret", "http://cam/v?access=***"),
+        ("cam/v?code=secret", "cam/v?code=***"),
+        ("rtsp://cam/11?", "rtsp://cam/11?"),
+        ("rtsp://op:secret", "rtsp://***"),
+        ("rtsp:/op:sec/ret", "rtsp:/***"),
+        ("rtsp://[fe80::1]:8554/cam", "rtsp://[fe80::1]:8554/cam"),
+        ("rtsp://cam:554", "rtsp://cam:554"),
     ],
 )
-def test_an_address_hides_credentials_though_it_is_malformed(address: str, shown: str) -> None:
+def test_an_address_hides_credentials_and_every_value_though_it_is_malformed(address: str, shown: str) -> None:
     assert redact_address(address) == shown
 
 

@@ -99,10 +99,13 @@ def test_a_camera_that_is_not_watched_any_more_is_not_blind() -> None:
     assert sight.step(80, [offline("a", 41), SEES_B])[0].blind
 
 
-def test_detection_without_any_camera_is_not_blind() -> None:
+def test_detection_does_not_come_back_because_nobody_is_watched() -> None:
     sight = seeing()
     sight.step(40, [unanswered("a", 10)])
-    assert [(alarm.source, alarm.blind) for alarm in sight.step(41, [])] == [(DETECTION, False)]
+    assert sight.step(41, []) == ()
+    assert sight.detection_blind
+    assert sight.step(42, [Sighting("a")]) == ()
+    assert [(alarm.source, alarm.blind) for alarm in sight.step(43, [SEES_A])] == [(DETECTION, False)]
 
 
 def test_what_the_store_did_not_take_is_kept_and_the_newest_counts() -> None:

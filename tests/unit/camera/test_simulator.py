@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from almenara.errors import InputError
+from camera_worker.cli import app
 from camera_worker.simulator import Fault, FaultKind
 from camera_worker.simulator.encoder import H264Encoder, RtpPacketizer, is_key_frame, parameter_sets
 from camera_worker.simulator.faults import FaultSwitch
@@ -141,6 +143,16 @@ def test_a_camera_with_basic_login_takes_no_digest() -> None:
 
 def test_without_a_user_everybody_may_watch() -> None:
     assert Authenticator(None, None).permits("DESCRIBE", "")
+
+
+def test_a_password_without_a_user_is_refused() -> None:
+    with pytest.raises(InputError, match="Give --user"):
+        CliRunner().invoke(app, ["simulate", "--password", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("header", ["Basic é", "Basic \udce9", 'Digest uri="\udce9", response="\udce9"'])
+def test_a_login_in_odd_characters_is_refused(header: str) -> None:
+    assert not Authenticator("op", "secret").permits("DESCRIBE", header)
 
 
 def test_the_share_of_packets_that_a_fault_hits() -> None:

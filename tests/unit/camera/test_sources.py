@@ -25,15 +25,12 @@ from camera_worker.sources import (
     Source,
     SourceKind,
     SourceLostError,
-    UnauthorisedError,
     Witness,
     read_file,
     read_source,
 )
 from camera_worker.sources.file import FileClock
 from camera_worker.sources.multipart import MultipartError, MultipartParser
-from camera_worker.sources.reading import lost
-from camera_worker.sources.resolving import require_host
 from tests.support.camera import Scene, write_video
 
 JPEG = bytes(range(256)) * 3
@@ -71,8 +68,11 @@ class FakeWebcam:
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
         return self._there
 
-    def read(self) -> tuple[bool, Any]:
-        return (True, self._pictures.pop(0)) if self._pictures else (False, None)
+    def grab(self) -> bool:
+        return bool(self._pictures)
+
+    def retrieve(self) -> tuple[bool, Any]:
+        return True, self._pictures.pop(0)
 
     def get(self, propId: int) -> float:  # noqa: N803 - OpenCV's name
         return 30.0 if propId == cv2.CAP_PROP_FPS else 0.0
@@ -119,6 +119,17 @@ def test_other_addresses_are_refused(text: str) -> None:
 def test_an_absent_file_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=f"no video file {text}"):
         Source.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_source_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="The source is empty"):
+        Source.parse(text)
+
+
+def test_a_folder_is_refused_as_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder, not a video file"):
+        Source.parse(str(tmp_path))
 
 
 def test_given_credentials_go_before_those_of_the_address() -> None:
@@ -168,7 +179,7 @@ def test_a_file_says_what_it_is(tmp_path: Path) -> None:
 def test_a_file_that_is_no_video_is_lost_with_a_reason(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_text("hello, I am text" * 10)
-    with pytest.raises(SourceLostError, match="no picture that can be read: invalid data"):
+    with pytest.raises(SourceLostError, match="no picture that can be read: it is cut, damaged or no video"):
         next(read_file(str(file), ReadOptions(), Witness()))
 
 
@@ -240,7 +251,9 @@ def test_damage_between_key_frames_is_noticed_without_decoding(tmp_path: Path) -
     file = tmp_path / "holes.ts"
     file.write_bytes(b"".join(packet for index, packet in enumerate(packets) if index % 80 != 35))
     notes = Notes()
-    pictures = list(read_file(str(file), ReadOptions(keyframes_only=True), notes))
+    pictures: list[object] = []
+    with pytest.raises(SourceLostError, match=r"of its .* pictures are damaged"):
+        pictures.extend(read_file(str(file), ReadOptions(keyframes_only=True), notes))
     assert "a picture came incomplete" in notes.damage
     assert pictures
     assert len(pictures) + notes.skips <= 30 - len(notes.damage)
@@ -279,7 +292,7 @@ def test_an_absent_webcam_says_so_in_one_line(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == ""
 
 
-def test_a_webcam_gives_rgb_until_it_is_unplugged(plug_in: Callable[[FakeWebcam], None]) -> None:
+def test_a_webcam_gives_bgr_until_it_is_unplugged(plug_in: Callable[[FakeWebcam], None]) -> None:
     blue = np.zeros((4, 6, 3), np.uint8)
     blue[..., 0] = 255
     webcam = FakeWebcam([blue])
@@ -288,7 +301,7 @@ def test_a_webcam_gives_rgb_until_it_is_unplugged(plug_in: Callable[[FakeWebcam]
     pictures = read_source(Source.parse("0"), ReadOptions(), notes)
     picture = next(pictures)
     assert isinstance(picture, np.ndarray)
-    assert picture[0, 0].tolist() == [0, 0, 255]
+    assert picture[0, 0].tolist() == [255, 0, 0]
     assert notes.description == Description("raw", "webcam", fps=30.0)
     with pytest.raises(SourceLostError, match="webcam 0 gives no picture"):
         next(pictures)
@@ -302,6 +315,25 @@ def test_a_webcam_picture_of_an_odd_format_is_counted_and_skipped(plug_in: Calla
     assert isinstance(picture, np.ndarray)
     assert picture.shape == (4, 6, 3)
     assert len(notes.damage) == 1
+
+
+def test_a_webcam_picture_is_decoded_only_when_it_is_time(plug_in: Callable[[FakeWebcam], None]) -> None:
+    class Busy(FakeWebcam):
+        grabbed = 0
+
+        def grab(self) -> bool:
+            self.grabbed += 1
+            time.sleep(0.01)
+            return self.grabbed < 50
+
+    webcam = Busy([np.zeros((4, 6, 3), np.uint8)] * 50)
+    plug_in(webcam)
+    pictures = read_source(Source.parse("0"), ReadOptions(decode_every=0.2), Witness())
+    next(pictures)
+    decoded_at = time.monotonic()
+    next(pictures)
+    assert time.monotonic() - decoded_at >= 0.19
+    assert webcam.grabbed > 5
 
 
 # --- multipart answers ----------------------------------------------------------------------------------------
@@ -349,46 +381,3 @@ def test_a_stream_without_delimiters_ends(monkeypatch: pytest.MonkeyPatch) -> No
     assert parser.feed(b"x" * 900) == []
     with pytest.raises(MultipartError, match="no beginning"):
         parser.feed(b"x" * 900)
-
-
-# --- hosts and words ------------------------------------------------------------------------------------------
-
-
-def test_a_name_server_that_is_away_does_not_hold_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(2))
-    begun = time.monotonic()
-    with pytest.raises(SourceLostError, match=r"camera\.example was not resolved within 0.1 s"):
-        require_host("camera.example", 0.1)
-    assert time.monotonic() - begun < 1
-
-
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "x..y"])
-def test_a_name_that_does_not_exist_is_a_reason(host: str) -> None:
-    with pytest.raises(SourceLostError, match="cannot be resolved"):
-        require_host(host, 10.0)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_hosts_that_are_known_pass(host: str) -> None:
-    require_host(host, 5.0)
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (av.error.HTTPUnauthorizedError(0, ""), "refuses the credentials"),
-        (av.error.HTTPForbiddenError(0, ""), "forbids"),
-        (av.error.HTTPNotFoundError(0, ""), "no such stream"),
-        (av.error.HTTPServerError(0, ""), "503"),
-        (av.error.ExitError(0, ""), "nothing came for 3 s"),
-        (OSError(93, "Protocol not supported"), "refuses UDP .461.: say transport: tcp"),
-        (OSError(111, "Connection refused"), "connection refused"),
-    ],
-)
-def test_errors_are_told_in_plain_words(error: Exception, reason: str) -> None:
-    with pytest.raises(SourceLostError, match=reason):
-        raise lost(error, ReadOptions(transport="udp"))
-
-
-def test_who_is_forbidden_waits_as_who_is_refused() -> None:
-    assert isinstance(lost(av.error.HTTPForbiddenError(0, ""), ReadOptions()), UnauthorisedError)

@@ -44,7 +44,7 @@ class FakeCamera:
         self.blind_since: float | None = None
         self.counters = CameraCounters(scored=7, unscorable=2, malformed=1, api_failures=3, refused=4)
         self.last: Scored | None = Scored(name, NOON, b"jpeg", VERDICT, 0.1234, 0.05)
-        counters = SimpleNamespace(frames=100, damaged=5, connections=2, losses=1, skipped=0)
+        counters = SimpleNamespace(frames=100, damaged=5, connections=2, losses=1)
         self.capture = SimpleNamespace(
             counters=counters,
             size=(640, 480),
@@ -52,6 +52,8 @@ class FakeCamera:
             damaged_share=0.05,
             keyframe_interval=2.0,
             silence=0.1,
+            stuck_after=15.0,
+            lag=0.25,
             alive=True,
         )
 
@@ -123,6 +125,12 @@ def test_a_capture_thread_that_is_stuck_beyond_help_makes_the_worker_unhealthy()
     assert answer.json["detail"] == "outflow: the capture thread is stuck"
 
 
+def test_a_capture_thread_that_was_given_long_to_connect_is_not_stuck() -> None:
+    worker = FakeWorker()
+    worker.camera.capture.silence, worker.camera.capture.stuck_after = 60, 65
+    assert ask(worker, "/healthz").status == 200
+
+
 @pytest.mark.parametrize("state", [CameraState.PAUSED, CameraState.ENDED])
 def test_a_camera_at_rest_is_neither_stuck_nor_blind(state: CameraState) -> None:
     worker = FakeWorker()
@@ -169,7 +177,8 @@ def test_a_camera_is_told_whole_and_without_credentials() -> None:
     assert camera["name"] == "outflow"
     assert camera["source"] == "rtsp://***@10.0.0.7/live?token=***"
     assert (camera["model"], camera["state"], camera["since"]) == ("wall", "live", NOON.isoformat())
-    assert (camera["size"], camera["fps"]) == ({"width": 640, "height": 480}, 15.0)
+    assert (camera["size"], camera["fps"], camera["lag"]) == ({"width": 640, "height": 480}, 15.0, 0.25)
+    assert camera["sampled_fps"] == 2.0
     assert camera["counters"]["frames"] == 100
     assert camera["counters"]["api_failures"] == 3
     assert camera["last_verdict"] == {

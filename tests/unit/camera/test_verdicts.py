@@ -128,6 +128,23 @@ def test_a_slow_reader_of_a_file_gets_every_line() -> None:
     assert [json.loads(line)["position_seconds"] for line in received] == list(range(number))
 
 
+def test_a_stuck_reader_of_a_file_does_not_hold_up_an_end_that_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    with Pipe() as pipe:
+        lines = VerdictLines(never, complete=True, output=pipe.writer)
+        with lines:
+
+            def report() -> None:
+                for _ in range(5 * MOST_WAITING):
+                    lines.report(scored())
+
+            threading.Thread(target=report, daemon=True).start()
+            wait_for(lines._waiting.full, 3)
+            lines.hurry()
+            start = time.monotonic()
+        assert time.monotonic() - start < 3
+    assert f"{MOST_WAITING} verdicts were not printed" in caplog.text
+
+
 def full() -> int:
     """A device that has no space left."""
     if not Path("/dev/full").exists():
