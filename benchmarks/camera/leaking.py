@@ -41,11 +41,11 @@ def reconnects(capture: Capture, control: int, times: int) -> None:
     """Cuts the connection of a running capture thread each time that it has one."""
     with socket.create_connection(("127.0.0.1", control), timeout=5) as connection, connection.makefile() as answers:
         for _ in range(times):
-            connections = capture.counters.connections
+            connections = capture.meter.counters.connections
             connection.sendall(b"reset\n")
             answers.readline()
             deadline = time.monotonic() + _PATIENCE_SECONDS
-            while capture.counters.connections == connections:
+            while capture.meter.counters.connections == connections:
                 if time.monotonic() > deadline:
                     raise RuntimeError("the capture thread does not come back")
                 time.sleep(_PAUSE_SECONDS / 2)

@@ -290,10 +290,10 @@ class Camera:
 
     def _sees_nothing(self, now: float) -> bool:
         """Whether undamaged pictures stopped coming; of key frames alone their packets tell, within bounds."""
-        patience = self._options.read
-        if now - max(self._seen_at, self.capture.seen_at) > patience:
+        patience, meter = self._options.read, self.capture.meter
+        if now - max(self._seen_at, meter.seen_at) > patience:
             return True
-        between = self.capture.keyframe_interval or _KEY_FRAME_PATIENCE_SECONDS / 2
+        between = meter.keyframe_interval or _KEY_FRAME_PATIENCE_SECONDS / 2
         return self._options.keyframes_only and now - self._seen_at > max(patience, 2 * between)
 
     def _due_frame(self, due: float, *, ended: bool) -> Frame | None:
@@ -317,9 +317,11 @@ class Camera:
     @property
     def _interval(self) -> float:
         """Seconds between pictures, as far as it is known."""
-        if self._options.keyframes_only and self.capture.keyframe_interval:
-            return self.capture.keyframe_interval
-        return 1 / self.capture.fps if self.capture.fps else self._options.read
+        meter = self.capture.meter
+        if self._options.keyframes_only and meter.keyframe_interval:
+            return meter.keyframe_interval
+        fps = meter.fps
+        return 1 / fps if fps else self._options.read
 
     async def _await_frame(self, due: float) -> None:
         """Waits until a frame may be taken, at most a fifth of a second, so that a loss is noticed soon."""
@@ -363,7 +365,7 @@ class Camera:
         self._condition, self._starved = Condition.GOOD, False
 
     def _require_pictures(self) -> None:
-        if not self.capture.counters.frames:
+        if not self.capture.meter.counters.frames:
             reason = self.capture.reason.removeprefix("it holds no picture that can be read: ")
             fact = f"{self._source.label} holds no picture that can be read: {reason}."
             raise InputError("video-unreadable", fact, "Check that it is a video file.")
@@ -377,9 +379,8 @@ class Camera:
             await asyncio.sleep(_TICK_SECONDS)
 
     def _judge_stream(self) -> str:
-        capture = self.capture
-        share, fps = capture.damaged_share, capture.fps
-        return self._health.judge(time.monotonic(), self._generation, damaged_share=share, fps=fps)
+        meter = self.capture.meter
+        return self._health.judge(time.monotonic(), self._generation, damaged_share=meter.damaged_share, fps=meter.fps)
 
     def _tell_state(self) -> None:
         if (state := self.state) is self._told:

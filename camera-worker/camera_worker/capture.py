@@ -8,7 +8,7 @@ import threading
 import time
 from enum import StrEnum
 
-from camera_worker.meter import CaptureCounters, StreamMeter
+from camera_worker.meter import StreamMeter
 from camera_worker.slot import LatestFrame
 from camera_worker.sources import (
     ReadOptions,
@@ -19,7 +19,7 @@ from camera_worker.sources import (
     read_source,
 )
 
-__all__ = ["Capture", "CaptureCounters", "CaptureState", "backoff"]
+__all__ = ["Capture", "CaptureState", "backoff"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Capture:
 
     Attributes:
         state, reason: of the source, and why; the reason is empty while all is well.
+        meter: what the source delivers.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Capture:
         self._options = options or ReadOptions()
         self._stop = threading.Event()
         self._beaten_at = time.monotonic()
-        self._meter = StreamMeter()
+        self.meter = StreamMeter()
         self.state = CaptureState.CONNECTING
         self.reason = ""
         self._thread = threading.Thread(target=self._run, name=f"capture-{name}", daemon=True)
@@ -75,41 +76,7 @@ class Capture:
     @property
     def silence(self) -> float:
         """Seconds since the thread last showed that it is not stuck."""
-        return time.monotonic() - max(self._beaten_at, self._meter.touched_at)
-
-    @property
-    def counters(self) -> CaptureCounters:
-        return self._meter.counters
-
-    @property
-    def seen_at(self) -> float:
-        """Seconds (monotonic) of the last sign that undamaged pictures keep coming; at first, of the start."""
-        return self._meter.seen_at
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Width and height of the last picture."""
-        return self._meter.size
-
-    @property
-    def fps(self) -> float:
-        """Undamaged pictures a second over the last ten seconds, or since the connection began."""
-        return self._meter.fps
-
-    @property
-    def damaged_share(self) -> float:
-        """Share of the pictures of the last ten seconds that were damaged, 0 to 1."""
-        return self._meter.damaged_share
-
-    @property
-    def keyframe_interval(self) -> float | None:
-        """Seconds between the last two key frames; None before there were two."""
-        return self._meter.keyframe_interval
-
-    @property
-    def lag(self) -> float:
-        """Seconds by which the newest picture came late, as far as the stream tells."""
-        return self._meter.lag
+        return time.monotonic() - max(self._beaten_at, self.meter.touched_at)
 
     @property
     def stuck_after(self) -> float:
@@ -132,7 +99,7 @@ class Capture:
                 return
             state, reason, connected = lost
             failures = 0 if connected else failures
-            self.counters.losses += connected
+            self.meter.counters.losses += connected
             self._become(state, reason)
             self._rest(self._options.unauthorised if state is CaptureState.UNAUTHORISED else backoff(failures))
             failures += 1
@@ -140,15 +107,15 @@ class Capture:
     def _connect(self) -> tuple[CaptureState, str, bool] | None:
         """Reads one connection to its end: how it was lost and whether it gave pictures; None when no other follows."""
         generation = self._slot.new_generation()
-        self._meter.restart()
-        before = self.counters.frames
+        self.meter.restart()
+        before = self.meter.counters.frames
         try:
-            for picture in read_source(self._source, self._options, self._meter, wait=self._rest):
-                self._meter.picture(picture)
-                if self._stop.is_set() or (self._meter.trusted and not self._slot.put(picture, generation)):
+            for picture in read_source(self._source, self._options, self.meter, wait=self._rest):
+                self.meter.picture(picture)
+                if self._stop.is_set() or (self.meter.trusted and not self._slot.put(picture, generation)):
                     return None
-                if self.counters.frames == before + 1:
-                    self.counters.connections += 1
+                if self.meter.counters.frames == before + 1:
+                    self.meter.counters.connections += 1
                     self._become(CaptureState.LIVE)
             state, reason = CaptureState.OFFLINE, "the camera ended the stream"
         except UnauthorisedError as error:
@@ -162,12 +129,12 @@ class Capture:
         if self._source.kind is SourceKind.FILE:
             self._become(CaptureState.ENDED, reason)
             return None
-        return state, reason, self.counters.frames > before
+        return state, reason, self.meter.counters.frames > before
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, SourceLostError):
             return str(error)
-        self.counters.damaged += 1
+        self.meter.counters.damaged += 1
         logger.error("%s: reading failed in an unforeseen way.", self._source.label, exc_info=error)
         return f"reading failed ({type(error).__name__})"
 

@@ -14,10 +14,10 @@ from camera_worker.camera import Camera
 from camera_worker.states import CameraState
 
 _PER_CAMERA: tuple[tuple[str, str, Callable[[Camera], float]], ...] = (
-    ("frames", "Undamaged pictures that were received", lambda camera: camera.capture.counters.frames),
-    ("damaged", "Damaged pictures, which are never scored", lambda camera: camera.capture.counters.damaged),
-    ("connections", "Connections that brought a picture", lambda camera: camera.capture.counters.connections),
-    ("losses", "Connections that were lost", lambda camera: camera.capture.counters.losses),
+    ("frames", "Undamaged pictures that were received", lambda camera: camera.capture.meter.counters.frames),
+    ("damaged", "Damaged pictures, which are never scored", lambda camera: camera.capture.meter.counters.damaged),
+    ("connections", "Connections that brought a picture", lambda camera: camera.capture.meter.counters.connections),
+    ("losses", "Connections that were lost", lambda camera: camera.capture.meter.counters.losses),
     ("scored", "Pictures with a verdict", lambda camera: camera.counters.scored),
 )
 _UNSCORABLE: tuple[tuple[str, Callable[[Camera], float]], ...] = (
@@ -103,9 +103,9 @@ def _states(cameras: tuple[Camera, ...]) -> Iterator[Metric]:
         now = camera.state
         seen = now in (CameraState.LIVE, CameraState.DEGRADED, CameraState.BLURRED)
         up.add_metric([camera.name], seen and camera.blindness is None and camera.last is not None)
-        fps.add_metric([camera.name], camera.capture.fps)
-        lag.add_metric([camera.name], camera.capture.lag)
-        damaged.add_metric([camera.name], camera.capture.damaged_share)
+        fps.add_metric([camera.name], camera.capture.meter.fps)
+        lag.add_metric([camera.name], camera.capture.meter.lag)
+        damaged.add_metric([camera.name], camera.capture.meter.damaged_share)
         for possible in CameraState:
             state.add_metric([camera.name, possible], possible is now)
     yield from (up, state, fps, lag, damaged)

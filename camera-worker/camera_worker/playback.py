@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 
 from camera_worker.capture import CaptureState
-from camera_worker.meter import CaptureCounters, StreamMeter
+from camera_worker.meter import StreamMeter
 from camera_worker.slot import Frame
 from camera_worker.sources import ReadOptions, Source, SourceLostError, read_file
 from camera_worker.sources.file import LOCAL_ONLY
@@ -36,6 +36,7 @@ class Playback:
 
     Attributes:
         state, reason: of the file, and what was damaged or missing at its end; the reason is empty when nothing was.
+        meter: what the file delivers as it is read.
         started_at: seconds (monotonic) of `start`, from which positions are counted.
     """
 
@@ -45,7 +46,7 @@ class Playback:
         self._source, self._options, self._name = source, options or ReadOptions(), name
         self._turn = 1.0 / fps if fps else 0.0
         self._due = -math.inf
-        self._meter = StreamMeter()
+        self.meter = StreamMeter()
         self._lock = threading.Lock()
         self._asked_at: float | None = None
         self._stopped = False
@@ -56,7 +57,7 @@ class Playback:
 
     def start(self) -> None:
         self.started_at = time.monotonic()
-        self._meter.restart()
+        self.meter.restart()
         self._frames = self._read()
 
     def stop(self, timeout: float = 0.0) -> None:
@@ -77,41 +78,7 @@ class Playback:
     def silence(self) -> float:
         """Seconds since the reading of the next picture showed progress; 0 while nobody asks for one."""
         asked_at = self._asked_at
-        return 0.0 if asked_at is None else time.monotonic() - max(asked_at, self._meter.touched_at)
-
-    @property
-    def counters(self) -> CaptureCounters:
-        return self._meter.counters
-
-    @property
-    def seen_at(self) -> float:
-        """Seconds (monotonic) of the last sign of undamaged pictures; at first, of the start."""
-        return self._meter.seen_at
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Width and height of the last picture."""
-        return self._meter.size
-
-    @property
-    def fps(self) -> float:
-        """Undamaged pictures a second as they are read, over the last ten seconds."""
-        return self._meter.fps
-
-    @property
-    def damaged_share(self) -> float:
-        """Share of the pictures of the last ten seconds that were damaged, 0 to 1."""
-        return self._meter.damaged_share
-
-    @property
-    def keyframe_interval(self) -> float | None:
-        """Seconds of the file between the last two key frames; None before there were two."""
-        return self._meter.keyframe_interval
-
-    @property
-    def lag(self) -> float:
-        """None: a file's pictures are never late."""
-        return 0.0
+        return 0.0 if asked_at is None else time.monotonic() - max(asked_at, self.meter.touched_at)
 
     @property
     def stuck_after(self) -> float:
@@ -136,12 +103,12 @@ class Playback:
             if not told:
                 guess = "times are guessed from the file's date, as it does not tell when it was recorded"
                 logger.info("%s: %s: it began at %s.", self._name, guess, recorded.isoformat(timespec="seconds"))
-            for position, picture in read_file(self._source.address, self._options, self._meter):
-                self._meter.picture(picture)
+            for position, picture in read_file(self._source.address, self._options, self.meter):
+                self.meter.picture(picture)
                 if self._is_due(position):
                     self._begin()
                     captured_at = recorded + timedelta(seconds=position)
-                    yield Frame(picture, self.started_at + position, captured_at, 1, self.counters.frames)
+                    yield Frame(picture, self.started_at + position, captured_at, 1, self.meter.counters.frames)
         except SourceLostError as error:
             self.reason = str(error)
         except Exception as error:
@@ -152,7 +119,7 @@ class Playback:
     def _begin(self) -> None:
         if self.state is CaptureState.CONNECTING:
             self.state = CaptureState.LIVE
-            self.counters.connections += 1
+            self.meter.counters.connections += 1
 
     def _is_due(self, position: float) -> bool:
         """Whether the picture is the first at or after the next of the times to look at, `_turn` seconds apart."""

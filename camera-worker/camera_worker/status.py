@@ -112,7 +112,7 @@ class StatusServer:
 def describe(camera: Camera) -> dict[str, Any]:
     """One camera for /cameras; times in seconds, ages in seconds, moments in ISO 8601."""
     config, capture, counters = camera.config, camera.capture, camera.counters
-    size = capture.size
+    size = capture.meter.size
     schedule = config.parsed_schedule()
     change = schedule.next_change(datetime.now(UTC)) if schedule else None
     return {
@@ -123,16 +123,16 @@ def describe(camera: Camera) -> dict[str, Any]:
         "since": camera.state_since.isoformat(),
         "reason": redact(camera.reason),
         "size": {"width": size[0], "height": size[1]} if size else None,
-        "fps": round(capture.fps, 2),
-        "lag": round(capture.lag, 3),
+        "fps": round(capture.meter.fps, 2),
+        "lag": round(capture.meter.lag, 3),
         "sampled_fps": config.fps or (None if isinstance(capture, Playback) else DEFAULT_FPS),
-        "damaged_share": round(capture.damaged_share, 4),
-        "keyframe_interval": capture.keyframe_interval,
+        "damaged_share": round(capture.meter.damaged_share, 4),
+        "keyframe_interval": capture.meter.keyframe_interval,
         "counters": {
-            "frames": capture.counters.frames,
-            "damaged": capture.counters.damaged,
-            "connections": capture.counters.connections,
-            "losses": capture.counters.losses,
+            "frames": capture.meter.counters.frames,
+            "damaged": capture.meter.counters.damaged,
+            "connections": capture.meter.counters.connections,
+            "losses": capture.meter.counters.losses,
             "scored": counters.scored,
             "unscorable": counters.unscorable,
             "api_failures": counters.api_failures,

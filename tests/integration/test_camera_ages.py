@@ -53,9 +53,9 @@ def test_as_many_pictures_are_scored_as_the_camera_sends_when_it_sends_no_more(r
         camera = CameraThread(loop, rig.scene, fps=5)
         rig.run(rig.text().replace(rig.camera.url, camera.url).replace("fps: 10", "fps: 5"))
         wait_for(lambda: len(rig.verdicts) > 2, 5)
-        frames, scored = rig.worker.capture.counters.frames, rig.worker.counters.scored
+        frames, scored = rig.worker.capture.meter.counters.frames, rig.worker.counters.scored
         time.sleep(5)
-        frames, scored = rig.worker.capture.counters.frames - frames, rig.worker.counters.scored - scored
+        frames, scored = rig.worker.capture.meter.counters.frames - frames, rig.worker.counters.scored - scored
         camera.stop()
     assert frames >= 20
     assert scored >= frames - 2

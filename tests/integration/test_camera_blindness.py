@@ -66,7 +66,7 @@ def test_a_camera_that_dies_leaves_its_alarm_unknown_and_comes_back(rig: Rig, fa
         rig.reaches(Phase.UNKNOWN)
         assert rig.alarms[0].cleared_at is None
     rig.camera.switch("none")
-    wait_for(lambda: rig.worker.capture.counters.connections == 2, 3)
+    wait_for(lambda: rig.worker.capture.meter.counters.connections == 2, 3)
     wait_for(rig.is_in(CameraState.LIVE), 3)
     rig.reaches(Phase.UNACKNOWLEDGED)
     assert len(rig.alarms) == 1
@@ -126,7 +126,7 @@ def test_a_stream_of_damaged_pictures_alone_means_unknown(rig: Rig) -> None:
     rig.camera.switch("corrupt=1")
     rig.reaches(Phase.UNKNOWN)
     assert rig.worker.capture.state is CaptureState.LIVE
-    assert rig.worker.capture.counters.damaged > 0
+    assert rig.worker.capture.meter.counters.damaged > 0
     rig.camera.switch("none")
     rig.reaches(Phase.NORMAL)
 

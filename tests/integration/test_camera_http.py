@@ -88,21 +88,22 @@ def live(capture: Capture) -> Callable[[], bool]:
 def test_pictures_arrive_and_keep_arriving(camera: CameraThread, kind: str) -> None:
     with capturing(Source.parse(getattr(camera, kind))) as (capture, slot):
         wait_for(live(capture), 2)
-        wait_for(lambda: capture.counters.frames > 8, 3)
+        wait_for(lambda: capture.meter.counters.frames > 8, 3)
         frame = slot.newest()
         assert frame is not None
         assert isinstance(frame.picture, av.VideoFrame)
         seen = frame.picture.to_ndarray(format="rgb24")
         assert np.abs(seen.astype(int) - Scene(noise=0)(0)).mean() < 12
-        assert (capture.size, capture.counters.damaged, capture.counters.connections) == ((320, 240), 0, 1)
+        counters = capture.meter.counters
+        assert (capture.meter.size, counters.damaged, counters.connections) == ((320, 240), 0, 1)
 
 
 def test_snapshots_are_asked_for_at_the_interval(camera: CameraThread) -> None:
     with capturing(Source.parse(camera.snapshot_url), ReadOptions(interval=0.25)) as (capture, _):
         wait_for(live(capture), 2)
-        before = capture.counters.frames
-        wait_for(lambda: capture.counters.frames >= before + 4, 3)
-        assert 3 < capture.fps < 6
+        before = capture.meter.counters.frames
+        wait_for(lambda: capture.meter.counters.frames >= before + 4, 3)
+        assert 3 < capture.meter.fps < 6
 
 
 def test_a_long_interval_does_not_put_off_the_notice_of_a_loss(camera: CameraThread) -> None:
@@ -118,9 +119,9 @@ def test_a_lost_camera_is_noticed_and_comes_back_by_itself(camera: CameraThread,
     with capturing(Source.parse(getattr(camera, kind))) as (capture, _):
         wait_for(live(capture), 2)
         camera.switch(fault)
-        wait_for(lambda: capture.counters.losses, QUICK.read + 0.5)
+        wait_for(lambda: capture.meter.counters.losses, QUICK.read + 0.5)
         camera.switch("none")
-        wait_for(lambda: live(capture)() and capture.counters.connections == 2, 3.5)
+        wait_for(lambda: live(capture)() and capture.meter.counters.connections == 2, 3.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,7 +131,7 @@ def test_odd_credentials_work(kind: str, login: str) -> None:
         source = Source.parse(getattr(camera, kind), username="op@site", password="p@ss w/rd:%ä")  # noqa: S106
         with capturing(source) as (capture, _):
             wait_for(live(capture), 2)
-            wait_for(lambda: capture.counters.frames > 3, 2)
+            wait_for(lambda: capture.meter.counters.frames > 3, 2)
 
 
 @pytest.mark.parametrize("login", ["digest", "basic"])
@@ -148,26 +149,26 @@ def test_damaged_pictures_are_counted_and_never_put_into_the_slot(camera: Camera
     with capturing(Source.parse(camera.mjpeg_url)) as (capture, _):
         wait_for(live(capture), 2)
         camera.switch("corrupt=0.5")
-        wait_for(lambda: capture.counters.damaged > 3, 5)
+        wait_for(lambda: capture.meter.counters.damaged > 3, 5)
         camera.switch("none")
-        before = capture.counters.frames
-        wait_for(lambda: capture.counters.frames > before + 10, 3)
+        before = capture.meter.counters.frames
+        wait_for(lambda: capture.meter.counters.frames > before + 10, 3)
 
 
 def test_a_change_of_size_is_followed(camera: CameraThread) -> None:
     with capturing(Source.parse(camera.mjpeg_url)) as (capture, _):
         wait_for(live(capture), 2)
         camera.switch("resize=160x120")
-        wait_for(lambda: capture.size == (160, 120), 3)
-        assert capture.counters.connections == 1
+        wait_for(lambda: capture.meter.size == (160, 120), 3)
+        assert capture.meter.counters.connections == 1
 
 
 def test_of_a_stream_only_as_many_pictures_are_decoded_as_are_wanted(camera: CameraThread) -> None:
     options = dataclasses.replace(QUICK, decode_every=0.3)
     with capturing(Source.parse(camera.mjpeg_url), options) as (capture, slot):
         wait_for(live(capture), 2)
-        wait_for(lambda: capture.counters.frames >= 4, 3)
-        assert capture.fps < 4
+        wait_for(lambda: capture.meter.counters.frames >= 4, 3)
+        assert capture.meter.fps < 4
         frame = slot.newest()
         assert frame is not None
         assert time.monotonic() - frame.monotonic < 0.5
@@ -184,7 +185,7 @@ def test_what_is_no_whole_picture_is_damage(damaged: bytes) -> None:
 
     with serving(snapshot) as url, capturing(Source.parse(url)) as (capture, _):
         wait_for(live(capture), 3)
-        assert (capture.counters.damaged, capture.counters.connections) == (1, 1)
+        assert (capture.meter.counters.damaged, capture.meter.counters.connections) == (1, 1)
 
 
 def test_snapshots_may_be_png() -> None:

@@ -74,7 +74,7 @@ def test_only_cameras_that_changed_are_touched(rig: Rig, caplog: pytest.LogCaptu
     assert "changed: b; new: c" in caplog.text
     assert list(after) == ["a", "b", "c"]
     assert after["a"] is before["a"]
-    assert after["a"].capture.counters.connections == 1
+    assert after["a"].capture.meter.counters.connections == 1
     assert after["b"] is not before["b"]
     wait_for(lambda: not before["b"].capture.alive, 2, "the end of the old thread")
     file.write(c)

@@ -62,16 +62,16 @@ def test_any_client_can_read_the_stream_over_tcp(camera: CameraThread) -> None:
 def test_frames_arrive_and_keep_arriving(camera: CameraThread) -> None:
     with capturing(camera.url) as (capture, slot):
         wait_for(live(capture), 2)
-        wait_for(lambda: capture.counters.frames > 20, 3)
+        wait_for(lambda: capture.meter.counters.frames > 20, 3)
         frame = slot.newest()
         assert frame is not None
         assert time.monotonic() - frame.monotonic < 0.5
-        assert capture.counters.damaged == 0
+        assert capture.meter.counters.damaged == 0
 
 
 def test_two_clients_see_the_same_stream(camera: CameraThread) -> None:
     with capturing(camera.url) as (first, _), capturing(camera.url) as (second, _):
-        wait_for(lambda: first.counters.frames > 5 and second.counters.frames > 5, 4)
+        wait_for(lambda: first.meter.counters.frames > 5 and second.meter.counters.frames > 5, 4)
 
 
 def test_who_comes_later_sees_a_picture_at_once(camera: CameraThread) -> None:
@@ -90,9 +90,9 @@ def test_a_lost_stream_is_noticed_and_comes_back_by_itself(camera: CameraThread,
         if fault == "slow":  # only a client that asks something notices
             camera.switch("reset")
         camera.switch(fault)
-        wait_for(lambda: capture.counters.losses, QUICK.read + 0.5)
+        wait_for(lambda: capture.meter.counters.losses, QUICK.read + 0.5)
         camera.switch("none")
-        wait_for(lambda: capture.state is CaptureState.LIVE and capture.counters.connections == 2, 3.5)
+        wait_for(lambda: capture.state is CaptureState.LIVE and capture.meter.counters.connections == 2, 3.5)
 
 
 def test_a_camera_that_does_not_answer_in_time_is_told_so(camera: CameraThread) -> None:
@@ -120,7 +120,7 @@ def test_a_camera_that_listens_again_is_seen_within_two_seconds(camera: CameraTh
             time.sleep(0.7)
             camera.start()
             wait_for(live(capture), 2.0)
-            assert capture.counters.connections == connection
+            assert capture.meter.counters.connections == connection
 
 
 def test_wrong_credentials_are_told_apart() -> None:
@@ -185,14 +185,14 @@ def test_damaged_pictures_are_counted_and_never_put_into_the_slot(camera: Camera
     with capturing(camera.url) as (capture, slot):
         wait_for(live(capture), 2)
         camera.switch(fault)
-        wait_for(lambda: capture.counters.damaged > 5, 5)
+        wait_for(lambda: capture.meter.counters.damaged > 5, 5)
         frame = slot.newest()
         assert frame is not None
         assert isinstance(frame.picture, av.VideoFrame)
         assert not frame.picture.is_corrupt
         camera.switch("none")
-        before = capture.counters.frames
-        wait_for(lambda: capture.counters.frames > before + 10, 5)
+        before = capture.meter.counters.frames
+        wait_for(lambda: capture.meter.counters.frames > before + 10, 5)
 
 
 def test_a_change_of_size_is_followed_without_a_reconnection(camera: CameraThread) -> None:
@@ -205,7 +205,7 @@ def test_a_change_of_size_is_followed_without_a_reconnection(camera: CameraThrea
             return frame is not None and isinstance(frame.picture, av.VideoFrame) and frame.picture.height == 120
 
         wait_for(small, 3)
-        assert capture.counters.connections == 1
+        assert capture.meter.counters.connections == 1
 
 
 def test_the_control_port_switches_faults_and_tells_the_state(camera: CameraThread) -> None:
@@ -242,8 +242,8 @@ UDP = ReadOptions(connect=1.0, read=1.0, unauthorised=1.0, transport="udp")
 def test_pictures_arrive_over_udp(camera: CameraThread) -> None:
     with capturing(camera.url, UDP) as (capture, _):
         wait_for(live(capture), 2)
-        wait_for(lambda: capture.counters.frames > 20, 3)
-        assert capture.counters.damaged == 0
+        wait_for(lambda: capture.meter.counters.frames > 20, 3)
+        assert capture.meter.counters.damaged == 0
 
 
 def test_silence_over_udp_is_noticed_in_time_and_ends_by_itself(camera: CameraThread) -> None:
@@ -273,19 +273,19 @@ def test_lost_packets_over_udp_are_counted_and_the_rest_is_seen(camera: CameraTh
     with capturing(camera.url, UDP) as (capture, _):
         wait_for(live(capture), 2)
         camera.switch("drop=0.05")
-        wait_for(lambda: capture.counters.damaged > 3, 5)
-        before = capture.counters.frames
-        wait_for(lambda: capture.counters.frames > before + 10, 5)
-        assert 0 < capture.damaged_share < 1
+        wait_for(lambda: capture.meter.counters.damaged > 3, 5)
+        before = capture.meter.counters.frames
+        wait_for(lambda: capture.meter.counters.frames > before + 10, 5)
+        assert 0 < capture.meter.damaged_share < 1
 
 
 def test_key_frames_alone_are_decoded_and_the_rest_still_shows_that_it_sees(camera: CameraThread) -> None:
     with capturing(camera.url, ReadOptions(1.0, 1.0, keyframes_only=True)) as (capture, _):
         wait_for(live(capture), 2)
-        wait_for(lambda: capture.keyframe_interval, 5)
-        assert capture.counters.frames <= 3
-        assert time.monotonic() - capture.seen_at < 0.5
-        assert capture.keyframe_interval == pytest.approx(2.0, abs=0.1)
+        wait_for(lambda: capture.meter.keyframe_interval, 5)
+        assert capture.meter.counters.frames <= 3
+        assert time.monotonic() - capture.meter.seen_at < 0.5
+        assert capture.meter.keyframe_interval == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/"])
@@ -305,10 +305,10 @@ def test_a_reader_that_cannot_keep_up_says_so_and_begins_anew(
     with capturing(camera.url) as (capture, _):
         wait_for(live(capture), 2)
         monkeypatch.setattr("camera_worker.sources.rtsp.decode", slowly)
-        wait_for(lambda: capture.counters.losses, 8)
+        wait_for(lambda: capture.meter.counters.losses, 8)
         assert "this machine is too slow" in capture.reason
         monkeypatch.setattr("camera_worker.sources.rtsp.decode", decode)
-        wait_for(lambda: live(capture)() and capture.lag < 0.3, 4)
+        wait_for(lambda: live(capture)() and capture.meter.lag < 0.3, 4)
 
 
 @pytest.mark.slow
@@ -319,8 +319,8 @@ def test_a_healthy_camera_is_never_late_on_a_busy_machine(fps: int) -> None:
         try:
             wait_for(live(capture), 5)
             time.sleep(8)
-            assert capture.counters.losses == 0
-            assert capture.lag < 1
+            assert capture.meter.counters.losses == 0
+            assert capture.meter.lag < 1
         finally:
             for process in busy:
                 process.kill()

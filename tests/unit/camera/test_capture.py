@@ -61,7 +61,7 @@ def test_a_file_is_played_once_and_ends(tmp_path: Path) -> None:
     capture.start()
     wait_for(lambda: capture.state is CaptureState.ENDED, 3)
     wait_for(lambda: not capture.alive, 1)
-    assert (capture.counters.frames, capture.reason) == (8, "")
+    assert (capture.meter.counters.frames, capture.reason) == (8, "")
     frame = slot.newest()
     assert frame is not None
     assert frame.sequence == 8
@@ -74,7 +74,7 @@ def test_a_file_cut_short_ends_where_it_can_be_read(tmp_path: Path) -> None:
     capture = Capture(Source.parse(str(file)), LatestFrame())
     capture.start()
     wait_for(lambda: capture.state is CaptureState.ENDED, 4)
-    assert 0 < capture.counters.frames < 30
+    assert 0 < capture.meter.counters.frames < 30
 
 
 def test_a_file_without_pictures_ends_with_a_reason(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_file_without_pictures_ends_with_a_reason(tmp_path: Path) -> None:
 def test_stop_ends_a_thread_that_waits(tmp_path: Path) -> None:
     capture = Capture(Source.parse(str(write_video(tmp_path / "a.mp4", frames=20, fps=1))), LatestFrame())
     capture.start()
-    wait_for(lambda: capture.counters.frames, 2)
+    wait_for(lambda: capture.meter.counters.frames, 2)
     capture.stop()
     capture.stop(timeout=1.0)
     assert not capture.alive
@@ -123,13 +123,13 @@ def test_an_unplugged_webcam_is_offline_and_opened_again(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(capture, "_become", become)
     capture.start()
-    wait_for(lambda: capture.counters.connections == 2, 3)
+    wait_for(lambda: capture.meter.counters.connections == 2, 3)
     capture.stop(timeout=2.0)
     assert [state for state, _ in states][:4] == ["live", "offline", "offline", "live"]
     assert states[1][1] == "webcam 0 gives no picture"
     assert states[2][1] == "there is no webcam 0"
-    assert capture.counters.losses == 1
-    assert capture.size == (6, 4)
+    assert capture.meter.counters.losses == 1
+    assert capture.meter.size == (6, 4)
 
 
 def test_an_unforeseen_error_is_a_loss_and_the_thread_goes_on(
@@ -140,10 +140,10 @@ def test_an_unforeseen_error_is_a_loss_and_the_thread_goes_on(
     capture = Capture(Source.parse("0"), LatestFrame())
     with caplog.at_level(logging.ERROR):
         capture.start()
-        wait_for(lambda: capture.counters.connections == 4, 5)
+        wait_for(lambda: capture.meter.counters.connections == 4, 5)
     assert capture.alive
-    assert capture.counters.losses >= 3
-    assert capture.counters.damaged == 3
+    assert capture.meter.counters.losses >= 3
+    assert capture.meter.counters.damaged == 3
     assert "a picture of an odd size" in caplog.text
 
 
@@ -153,7 +153,7 @@ def test_a_stream_that_ends_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     capture.start()
     wait_for(lambda: capture.state is CaptureState.OFFLINE, 2)
     assert capture.reason == "the camera ended the stream"
-    assert (capture.counters.connections, capture.counters.losses) == (1, 1)
+    assert (capture.meter.counters.connections, capture.meter.counters.losses) == (1, 1)
 
 
 def test_a_connection_without_pictures_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_a_connection_without_pictures_is_no_loss(monkeypatch: pytest.MonkeyPatc
     capture = Capture(Source.parse("0"), LatestFrame())
     capture.start()
     wait_for(lambda: capture.state is CaptureState.OFFLINE, 2)
-    assert (capture.counters.connections, capture.counters.losses) == (0, 0)
+    assert (capture.meter.counters.connections, capture.meter.counters.losses) == (0, 0)
 
 
 def test_refused_credentials_rest_for_as_long_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_refused_credentials_rest_for_as_long_as_said(monkeypatch: pytest.Monkey
     capture = Capture(Source.parse("0"), LatestFrame(), options=ReadOptions(unauthorised=0.6))
     capture.start()
     wait_for(lambda: capture.state is CaptureState.UNAUTHORISED, 2)
-    assert wait_for(lambda: capture.counters.connections, 2) > 0.3
+    assert wait_for(lambda: capture.meter.counters.connections, 2) > 0.3
 
 
 def test_a_thread_whose_pictures_nobody_takes_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,8 +206,9 @@ def test_silence_grows_while_a_read_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     capture.start()
     wait_for(lambda: capture.silence > 0.3, 2)
     assert capture.alive
-    assert time.monotonic() - capture.seen_at > 0.3
-    assert (capture.size, capture.keyframe_interval, capture.fps, capture.damaged_share) == (None, None, 0.0, 0.0)
+    assert time.monotonic() - capture.meter.seen_at > 0.3
+    meter = capture.meter
+    assert (meter.size, meter.keyframe_interval, meter.fps, meter.damaged_share) == (None, None, 0.0, 0.0)
 
 
 # --- what is measured -----------------------------------------------------------------------------------------

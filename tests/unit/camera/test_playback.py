@@ -67,12 +67,12 @@ def test_what_was_played_is_measured(tmp_path: Path) -> None:
     playback = playing(write_with_b_frames(tmp_path / "a.mp4"))
     frames_of(playback)
     assert (playback.state, playback.reason) == (CaptureState.ENDED, "")
-    assert playback.size == (320, 240)
-    assert playback.keyframe_interval == pytest.approx(1.0)
-    assert playback.fps > 20
-    assert playback.damaged_share == 0
-    assert time.monotonic() - playback.seen_at < 5
-    assert (playback.counters.frames, playback.counters.connections) == (30, 1)
+    assert playback.meter.size == (320, 240)
+    assert playback.meter.keyframe_interval == pytest.approx(1.0)
+    assert playback.meter.fps > 20
+    assert playback.meter.damaged_share == 0
+    assert time.monotonic() - playback.meter.seen_at < 5
+    assert (playback.meter.counters.frames, playback.meter.counters.connections) == (30, 1)
 
 
 def test_key_frames_alone_may_be_played(tmp_path: Path) -> None:

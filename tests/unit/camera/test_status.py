@@ -46,14 +46,11 @@ class FakeCamera:
         self.last: Scored | None = Scored(name, NOON, b"jpeg", VERDICT, 0.1234, 0.05)
         counters = SimpleNamespace(frames=100, damaged=5, connections=2, losses=1)
         self.capture = SimpleNamespace(
-            counters=counters,
-            size=(640, 480),
-            fps=15.0,
-            damaged_share=0.05,
-            keyframe_interval=2.0,
+            meter=SimpleNamespace(
+                counters=counters, size=(640, 480), fps=15.0, damaged_share=0.05, keyframe_interval=2.0, lag=0.25
+            ),
             silence=0.1,
             stuck_after=15.0,
-            lag=0.25,
             alive=True,
         )
 
@@ -198,7 +195,7 @@ def test_a_camera_is_told_whole_and_without_credentials() -> None:
 
 def test_a_camera_of_which_nothing_is_known_yet_is_told_too() -> None:
     worker = FakeWorker()
-    worker.camera.capture.size = worker.camera.capture.keyframe_interval = worker.camera.last = None
+    worker.camera.capture.meter.size = worker.camera.capture.meter.keyframe_interval = worker.camera.last = None
     (camera,) = ask(worker, "/cameras").json
     assert (camera["size"], camera["keyframe_interval"], camera["last_verdict"]) == (None, None, None)
 
@@ -291,7 +288,7 @@ def test_another_path_is_a_problem() -> None:
 
 def test_a_fault_of_ours_is_a_problem_without_its_cause(caplog: pytest.LogCaptureFixture) -> None:
     worker = FakeWorker()
-    del worker.camera.capture.size
+    del worker.camera.capture.meter.size
     answer = ask(worker, "/cameras")
     assert (answer.status, answer.json["type"]) == (500, "urn:almenara:problem:internal-error")
     assert "/cameras could not be answered" in caplog.text
