@@ -30,8 +30,8 @@ pytestmark = pytest.mark.slow
 
 API_KEY = "QXZ-api-key-ZXQ"
 FAULTS = [
-    *("stall", "reset", "refuse", "slow", "unauthorised", "freeze", "black", "corrupt=1", "drop=0.5"),
-    *("resize=160x120", "away"),
+    *("stall", "reset", "refuse", "slow", "unauthorised", "freeze", "black", "blur", "corrupt=1", "drop=0.5"),
+    *("resize=160x120", "udp=off", "away"),
 ]
 # The command, with every logger at DEBUG and the event loop in its talkative mode.
 VERBOSE = """
@@ -97,7 +97,7 @@ class Reader(threading.Thread):
 
 
 class Rig:
-    """Two simulated cameras that want a password, each watched over RTSP and over HTTP, by the command."""
+    """Two simulated cameras that want a password, each watched by the command: RTSP over TCP and UDP, and HTTP."""
 
     def __init__(self, folder: Path, cameras: list[CameraThread], api: ScoringApi) -> None:
         self.folder, self.var, self.cameras, self.api = folder, folder / "var", cameras, api
@@ -115,6 +115,7 @@ class Rig:
             text += self._camera(f"rtsp-url-{index}", f"source: '{in_url}'")
             apart = f"username: '{login.user}'\n    password: ${{PASSWORD_{index}}}"
             text += self._camera(f"http-{index}", f"source: '{camera.mjpeg_url}'\n    {apart}")
+            text += self._camera(f"udp-{index}", f"source: '{camera.url}'\n    transport: udp\n    {apart}")
         return text
 
     @staticmethod
@@ -186,9 +187,11 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_no_password_comes_out_under_any_fault(rig: Rig) -> None:
     with rig.running() as worker:
-        wait_for(lambda: len(rig.scored) == 4, 30, "verdicts of every camera")
+        wait_for(lambda: len(rig.scored) == 6, 30, "verdicts of every camera")
         wait_for(lambda: list(rig.var.rglob("strip.jpg")), 10, "evidence")
         for fault in FAULTS:
+            if fault == "udp=off":  # which only a new connection meets
+                rig.switch("reset")
             rig.switch(fault)
             time.sleep(1.8)
             rig.switch("none")
@@ -215,9 +218,9 @@ def test_no_password_comes_out_under_any_fault(rig: Rig) -> None:
     assert b"ZXQ" not in everything
 
 
-def test_every_fault_of_the_simulated_camera_that_breaks_a_connection_or_a_picture_is_tried() -> None:
+def test_every_fault_of_the_simulated_camera_is_tried() -> None:
     tried = {FaultKind(fault.partition("=")[0]) for fault in FAULTS}
-    assert set(FaultKind) - tried == {FaultKind.NONE, FaultKind.UDP, FaultKind.BLUR}
+    assert set(FaultKind) - tried == {FaultKind.NONE}
 
 
 @pytest.mark.parametrize(
