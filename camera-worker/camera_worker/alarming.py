@@ -16,11 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from almenara.alarms import AlarmStore, Change, Deliverer, LogChannel, Phase, Priority, Rule, Transition
 from almenara.contracts import Observation
 from almenara.errors import ConfigurationError
+from almenara.redaction import redact
 from camera_worker.config import CameraConfig
 from camera_worker.evidence import STRIP, EvidenceFolder
 from camera_worker.history import History, Moment
 from camera_worker.quality import Condition
-from camera_worker.redaction import redact
 from camera_worker.states import Scored
 from camera_worker.strip import contact_sheet
 from camera_worker.strips import StripFinisher

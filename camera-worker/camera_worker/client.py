@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from almenara.contracts import VisionVerdict
 from almenara.errors import AlmenaraError
-from camera_worker.redaction import redact, redact_address
+from almenara.redaction import redact, redact_address
 
 _MOST_DETAIL = 300
 _MOST_ANSWER_BYTES = 16 * 2**20  # a verdict with its overlay may be some MB

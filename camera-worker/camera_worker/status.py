@@ -13,11 +13,11 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from almenara.errors import ConfigurationError
+from almenara.redaction import redact, redact_address
 from camera_worker.camera import Camera
 from camera_worker.config import DEFAULT_FPS, StatusConfig
 from camera_worker.metrics import Worker, worker_registry
 from camera_worker.playback import Playback
-from camera_worker.redaction import redact, redact_address
 from camera_worker.states import CameraState
 
 logger = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ import av
 import typer
 
 from almenara.errors import AlmenaraError
+from almenara.redaction import redact
 from camera_worker.cli.configuration import create_config, validate
 from camera_worker.cli.fault import fault
 from camera_worker.cli.probe import probe
 from camera_worker.cli.simulate import simulate
 from camera_worker.cli.watch import watch
-from camera_worker.redaction import redact
 from camera_worker.simulator import CONTROL_HELP
 
 EXIT_CODES = "\n\n".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from camera_worker.redaction import RedactingFormatter, log_what_nobody_caught
+from almenara.redaction import RedactingFormatter, log_what_nobody_caught
 
 
 def log_to_stderr() -> None:

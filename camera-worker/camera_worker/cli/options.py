@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import SecretStr, ValidationError
 
 from almenara.errors import InputError
+from almenara.redaction import redact_address
 from camera_worker.config import (
     AlarmConfig,
     CameraConfig,
@@ -21,7 +22,6 @@ from camera_worker.config import (
     load_config,
     parse_api_url,
 )
-from camera_worker.redaction import redact_address
 from camera_worker.sharding import Shard
 
 logger = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
 """The worker's configuration: strict YAML whose errors name the line, durations as ``3s``, secrets as ``${ENV}``."""
 
+from almenara.configuration.values import parse_api_url, parse_duration
 from camera_worker.config.alarm import AlarmConfig, EvidenceConfig
 from camera_worker.config.camera import (
     DEFAULT_FPS,
@@ -12,7 +13,6 @@ from camera_worker.config.camera import (
 from camera_worker.config.loading import load_config, parse_config
 from camera_worker.config.models import ApiConfig, StatusConfig, WorkerConfig
 from camera_worker.config.template import TEMPLATE
-from camera_worker.config.values import parse_api_url, parse_duration
 
 __all__ = [
     "DEFAULT_FPS",

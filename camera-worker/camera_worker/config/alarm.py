@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from almenara.alarms import Priority, Rule
-from camera_worker.config.values import Duration, Number, Part
+from almenara.configuration.values import Duration, Number, Part
 
 
 class AlarmConfig(Part):

@@ -6,9 +6,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from almenara.configuration.values import (
+    Number,
+    OptionalDuration,
+    Part,
+    PositiveDuration,
+    SecretFile,
+    matching,
+    only_one,
+)
 from almenara.errors import InputError
 from camera_worker.config.alarm import AlarmConfig, EvidenceConfig
-from camera_worker.config.values import Number, OptionalDuration, Part, PositiveDuration, SecretFile, matching, only_one
 from camera_worker.schedule import Schedule, Window, parse_time_zone
 from camera_worker.sight import DETECTION
 from camera_worker.sources import ReadOptions, Source, SourceKind

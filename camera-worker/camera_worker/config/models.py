@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from almenara.configuration.values import Part, PositiveDuration, SecretFile, WholeNumber, only_one, parse_api_url
 from camera_worker.config.camera import CameraConfig
-from camera_worker.config.values import Part, PositiveDuration, SecretFile, WholeNumber, only_one, parse_api_url
 
 
 class ApiConfig(Part):

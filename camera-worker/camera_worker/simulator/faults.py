@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from almenara.configuration.values import parse_duration
 from almenara.errors import InputError
-from camera_worker.config.values import parse_duration
 
 
 class FaultKind(StrEnum):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import av
 
-from camera_worker.redaction import redact
+from almenara.redaction import redact
 
 Transport = Literal["tcp", "udp"]
 

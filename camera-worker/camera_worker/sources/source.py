@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from almenara.errors import InputError
-from camera_worker.redaction import redact_address
+from almenara.redaction import redact_address
 
 _WEBCAM = re.compile(r"[0-9]{1,3}")
 

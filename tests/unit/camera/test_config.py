@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from almenara.configuration.values import Part
 from almenara.errors import InputError
 from camera_worker.config import TEMPLATE, CameraConfig, WorkerConfig, load_config, parse_config, parse_duration
-from camera_worker.config.values import Part
 from camera_worker.sources import SourceKind
 
 MINIMAL = """\

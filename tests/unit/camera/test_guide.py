@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
+from almenara.configuration.values import Part, parse_duration
 from camera_worker.cli import app
 from camera_worker.config import WorkerConfig, parse_config
-from camera_worker.config.values import Part, parse_duration
 from camera_worker.states import CameraState
 from tests.support.data import ROOT
 

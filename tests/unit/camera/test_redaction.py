@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from almenara.errors import InputError
+from almenara.redaction import RedactingFormatter, log_what_nobody_caught, redact, redact_address
 from camera_worker import cli
 from camera_worker.config import parse_config
-from camera_worker.redaction import RedactingFormatter, log_what_nobody_caught, redact, redact_address
 from camera_worker.sources import Source
 
 # Between two marks that no other text holds, so that a part of a password is told from the rest of a message.

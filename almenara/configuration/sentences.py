@@ -10,9 +10,8 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from camera_worker.config.models import WorkerConfig
-from camera_worker.config.values import DURATION_PARSERS, Part
-from camera_worker.config.yaml_lines import Location
+from almenara.configuration.values import DURATION_PARSERS, Part
+from almenara.configuration.yaml_lines import Location
 
 WITHIN = "within"
 """Key of an error's context: where its place goes on, inside the list that was found wrong as a whole."""
@@ -42,13 +41,13 @@ def place_of(detail: ErrorDetails) -> Location:
     return (*detail["loc"], *detail.get("ctx", {}).get(WITHIN, ()))
 
 
-def sentence(detail: ErrorDetails) -> str:
-    """What is wrong at the place of `detail`."""
+def sentence(detail: ErrorDetails, file: type[Part]) -> str:
+    """What is wrong at the place of `detail` in a file of that kind."""
     place = place_of(detail)
     key, last = _called(place), str(place[-1]) if place else ""
     match detail["type"]:
         case "extra_forbidden":
-            return f"'{last}' is no setting here{_meant(last, place)}"
+            return f"'{last}' is no setting here{_meant(last, place, file)}"
         case "missing":
             return f"'{last}' is missing."
         case "too_short":
@@ -57,7 +56,7 @@ def sentence(detail: ErrorDetails) -> str:
             return f"{key}: too many entries; at most {detail['ctx']['max_length']} allowed."
         case kind if kind in _WORDS:
             return f"{key}: {_WORDS[kind]}."
-        case kind if kind in _BOUNDS and (bounds := _bounds(place)):
+        case kind if kind in _BOUNDS and (bounds := _bounds(place, file)):
             return f"{key}: it must be {bounds}."
         case _:
             message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
@@ -71,17 +70,17 @@ def _called(place: Location) -> str:
     return f"{name}{''.join(f', entry {int(part) + 1}' for part in place[position + 1 :])}"
 
 
-def _meant(name: str, place: Location) -> str:
+def _meant(name: str, place: Location, file: type[Part]) -> str:
     """The setting whose name is nearly `name`, as the end of a sentence."""
-    field = _field(place[:-1])
-    part = _part(field.annotation) if field else WorkerConfig
+    field = _field(place[:-1], file)
+    part = _part(field.annotation) if field else file
     near = difflib.get_close_matches(name, part.model_fields if part else (), n=1)
     return f"; did you mean '{near[0]}'?" if near else "."
 
 
-def _bounds(place: Location) -> str:
+def _bounds(place: Location, file: type[Part]) -> str:
     """The range of the setting at `place`, with its unit; empty for an entry of a list, whose setting has none."""
-    field = _field(place)
+    field = _field(place, file)
     limits = field.metadata if field else []
     unit = "s" if any(isinstance(limit, BeforeValidator) and limit.func in DURATION_PARSERS for limit in limits) else ""
     low, high = "", ""
@@ -98,9 +97,9 @@ def _bounds(place: Location) -> str:
     return " and ".join(filter(None, (low, high)))
 
 
-def _field(place: Location) -> FieldInfo | None:
+def _field(place: Location, file: type[Part]) -> FieldInfo | None:
     """The setting at a place; None when there is none of that name, and for the whole file."""
-    part: type[Part] | None = WorkerConfig
+    part: type[Part] | None = file
     field = None
     for key in place:
         if isinstance(key, str):

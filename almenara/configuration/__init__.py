@@ -1,0 +1,1 @@
+"""Configuration files: strict YAML whose errors name the line, durations as ``3s``, secrets as ``${ENV}``."""
