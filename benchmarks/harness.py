@@ -281,7 +281,7 @@ class Child:
             seen = bisect_left(lines, after, key=lambda line: line.at)
             while True:
                 for line in lines[seen:]:
-                    if wanted(line.text):
+                    if line.at >= after and wanted(line.text):
                         return line
                 seen = len(lines)
                 left = deadline - time.monotonic()

@@ -165,9 +165,15 @@ class Worker(Child):
         return line.at if line else None
 
     def became(self, name: str, *states: str, after: float, seconds: float) -> float | None:
-        """When the worker first logged one of these states of a camera (any but live, unsaid); None if not in time."""
+        """When the worker first logged one of these states of a camera; None if not in time.
+
+        Without a state it is when it first said that it does not see: by a state that is neither live nor connecting,
+        or by its word that nothing can be scored, which comes first when it was live for a moment only.
+        """
 
         def wanted(text: str) -> bool:
+            if not states and f" {name}: nothing can be scored" in text:
+                return True
             told = _STATE.search(text)
             if told is None or told["name"] != name:
                 return False
