@@ -9,13 +9,16 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from almenara.alarms import AlarmRecord, AlarmStore, Phase
+from pydantic import TypeAdapter
+
+from almenara.alarms import AlarmRecord, Phase
 from almenara.console import progress_bars, stdout, table
 from almenara.demo_pump import Pump
 from almenara.errors import AlmenaraError, ConfigurationError
@@ -32,8 +35,8 @@ SCENE_SEED = 7
 WORKER_THRESHOLD = "0.75"  # 5 % of normal frames may pass .5, the calibrated threshold
 ANOMALY_EVERY, ANOMALY_FOR = 20, 10  # seconds of the simulated camera
 
-Stores = dict[str, AlarmStore]
 Alarms = dict[str, list[AlarmRecord]]
+_ALARMS = TypeAdapter(list[AlarmRecord])
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,10 @@ class Line:
         key = self.settings.api_key
         return {"X-API-Key": key.get_secret_value()} if key else {}
 
-    def stores(self) -> dict[str, str]:
-        """Alarm kind -> database of the process that raises it; always the demo's own."""
-        worker = {"vision": f"sqlite:///{self.var / 'alarms' / 'worker.db'}"} if self.camera else {}
-        return {"vibration": f"sqlite:///{self.var / 'alarms' / 'api.db'}", **worker}
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of alarms that come."""
+        return ("vibration", "vision") if self.camera else ("vibration",)
 
     def command(self, name: str) -> list[str]:
         """How each child is started."""
@@ -125,7 +128,7 @@ def run(*, once: bool, camera: bool) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "ALMENARA_VAR_DIR": str(line.var),
-        "ALMENARA_ALARMS_URL": line.stores()["vibration"],
+        "ALMENARA_ALARMS_URL": f"sqlite:///{line.var / 'alarms' / 'api.db'}",
         "PYTHONUNBUFFERED": "1",
     }
     with _terminable(), Children(line.var / "logs", environment) as children:
@@ -139,14 +142,13 @@ def run(*, once: bool, camera: bool) -> int:
         children.start("api", line.command("api"))
         children.wait_until("api", lambda: set(line.models) <= _serving(line), 90)
         lap("api")
-        with _open_stores(line) as stores:
-            _acknowledge_leftovers(stores)
-            if line.camera:
-                children.start("camera", line.command("camera"))
-                children.start("worker", line.command("worker"))
-            with Pump(line.api_url, BEARING_MODEL, line.headers):
-                complete = _watch(line, children, stores, started, once=once)
-            alarms = _alarms(stores, started)
+        _acknowledge_leftovers(line)
+        if line.camera:
+            children.start("camera", line.command("camera"))
+            children.start("worker", line.command("worker"))
+        with Pump(line.api_url, BEARING_MODEL, line.headers):
+            complete = _watch(line, children, started, once=once)
+        alarms = _alarms(line, started)
         lap("alarms")
         _summary(line, alarms)
         if once:
@@ -209,9 +211,16 @@ def _pictures(line: Line, progress: Any) -> Any:
 
 
 def _api_models(line: Line) -> list[dict[str, Any]]:
-    request = urllib.request.Request(f"{line.api_url}/v1/models", headers=line.headers)  # noqa: S310  our own address
-    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
-        return list(json.load(response))
+    return list(json.loads(_ask(line, "/v1/models")))
+
+
+def _ask(line: Line, path: str, body: dict[str, str] | None = None) -> bytes:
+    """What the API answers; with a body it is posted."""
+    headers = line.headers | {"Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{line.api_url}{path}", data, headers)  # noqa: S310  our own address
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        return bytes(response.read())
 
 
 def _serving(line: Line) -> set[str]:
@@ -221,31 +230,27 @@ def _serving(line: Line) -> set[str]:
     return {model["name"] for model in _api_models(line) if model["loaded_since"]}
 
 
-@contextmanager
-def _open_stores(line: Line) -> Iterator[Stores]:
-    """The alarm stores of API and worker, by the kind of alarm that each raises."""
-    with ExitStack() as stack:
-        yield {kind: stack.enter_context(AlarmStore(url)) for kind, url in line.stores().items()}
+def _recorded(line: Line, **query: str) -> list[AlarmRecord]:
+    """Alarms of pump and camera at the plant-wide record, newest first."""
+    path = f"/v1/alarms?{urlencode({'limit': '1000', **query})}"
+    return [each for each in _ALARMS.validate_json(_ask(line, path)) if each.source in (CAMERA, Pump.asset)]
 
 
-def _acknowledge_leftovers(stores: Stores) -> None:
+def _acknowledge_leftovers(line: Line) -> None:
     """Alarms that an earlier run left standing are acknowledged, so that this run's are seen as new."""
-    for store in stores.values():
-        for alarm in store.alarms(limit=1000):
-            standing = alarm.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED)
-            if standing and alarm.source in (CAMERA, Pump.asset):
-                store.acknowledge(alarm.id, "demo", "left by an earlier run of the demo")
+    for alarm in _recorded(line, standing="true"):
+        if alarm.phase in (Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED):
+            body = {"user": "demo", "comment": "left by an earlier run of the demo"}
+            _ask(line, f"/v1/alarms/{alarm.id}/acknowledge", body)
 
 
-def _alarms(stores: Stores, since: datetime) -> Alarms:
+def _alarms(line: Line, since: datetime) -> Alarms:
     """Alarms raised since the line came up, by kind, oldest first."""
-    return {
-        kind: [alarm for alarm in reversed(store.alarms(limit=1000)) if alarm.raised_at >= since]
-        for kind, store in stores.items()
-    }
+    raised = _recorded(line, since=since.isoformat())[::-1]
+    return {kind: [alarm for alarm in raised if alarm.kind == kind] for kind in line.kinds}
 
 
-def _watch(line: Line, children: Children, stores: Stores, since: datetime, *, once: bool) -> bool:
+def _watch(line: Line, children: Children, since: datetime, *, once: bool) -> bool:
     """Show alarms as they come, until Ctrl-C or, once, until there is one of each kind or the bound has passed."""
     stdout.print("The line is up. Waiting for the first alarm of each kind …" if once else "The line is up.")
     deadline = time.monotonic() + ALARM_BOUND_SECONDS
@@ -254,7 +259,7 @@ def _watch(line: Line, children: Children, stores: Stores, since: datetime, *, o
     with _interruptible():
         while True:
             children.check()
-            alarms = _alarms(stores, since)
+            alarms = _alarms(line, since)
             for alarm in (alarm for each in alarms.values() for alarm in each if alarm.idempotency_key not in shown):
                 shown.add(alarm.idempotency_key)
                 stdout.print(f"[bold red]ALARM[/] {alarm.source}: {alarm.reason} (anomaly {alarm.score:.2f})")
@@ -286,8 +291,8 @@ def _summary(line: Line, alarms: Alarms) -> None:
     for alarm in (alarm for each in alarms.values() for alarm in each):
         stdout.print(f"[bold red]ALARM[/] {alarm.source} at {alarm.raised_at:%H:%M:%S} UTC, anomaly {alarm.score:.2f}")
         stdout.print(f"  {alarm.reason}")
-        for path in alarm.evidence or (alarm.note,):
-            stdout.print(f"  evidence: {path}", soft_wrap=True)
+        for shown in [file.uri for file in alarm.evidence] or [alarm.note]:
+            stdout.print(f"  evidence: {shown}", soft_wrap=True)
 
 
 @contextmanager

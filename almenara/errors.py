@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+from typing import Self
+
+logger = logging.getLogger(__name__)
+
 
 class AlmenaraError(Exception):
     """Base of every error this project raises on purpose.
@@ -39,3 +45,22 @@ class RegistryError(AlmenaraError):
 
 class GateError(AlmenaraError):
     """A model failed an export gate and was not registered."""
+
+
+class NoEvidenceError(OSError):
+    """Evidence could not be saved. Its text is for people: what is missing and why."""
+
+    @classmethod
+    def because(cls, missing: str, error: OSError) -> Self:
+        """As in ``no picture: the disk is full``; `missing` is ``picture``, ``window`` …
+
+        The path goes to the log alone: the text goes into messages, which leave the plant.
+        """
+        logger.warning("Evidence cannot be saved: %s", error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full"
+        else:
+            reason = error.strerror.lower() if error.strerror else str(error)
+        made = cls(f"no {missing}: {reason}")
+        made.errno = error.errno
+        return made

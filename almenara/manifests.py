@@ -9,6 +9,22 @@ from pathlib import Path
 
 from almenara.errors import InputError
 
+RECORDING_COLUMNS = (
+    "file",
+    "channel",
+    "record",
+    "asset",
+    "bearing",
+    "sampling_rate_hz",
+    "shaft_rpm",
+    "unit",
+    "fault",
+    "severity",
+    "position",
+    "load",
+)
+"""Of a folder of vibration recordings."""
+
 
 @contextmanager
 def open_manifest(path: Path) -> Iterator[csv.DictReader[str]]:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from almenara.errors import ConfigurationError
+
+
+def sendable_key(key: SecretStr) -> SecretStr:
+    """The key without a last line's end; refused, and not shown, if no header can carry it."""
+    text = key.get_secret_value().removesuffix("\n").removesuffix("\r")
+    if text and not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
+        raise PydanticCustomError("api_key", "write printable ASCII characters, without blanks around them")
+    return SecretStr(text)
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(sendable_key)]
+"""Sent as X-API-Key."""
 
 
 class Settings(BaseSettings):
@@ -17,7 +32,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="ALMENARA_", env_file=".env", extra="ignore", populate_by_name=True, frozen=True
+        env_prefix="ALMENARA_",
+        env_file=".env",
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     var_dir: Path = Field(default=Path("var"), description="databases, artifacts, evidence and logs")
@@ -31,10 +51,11 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65535)
-    api_key: SecretStr | None = Field(default=None, description="required from clients when set; off loopback a must")
+    api_key: ApiKey | None = Field(default=None, description="required from clients when set; off loopback a must")
     model_poll_seconds: float = Field(default=3.0, gt=0, le=300, description="how often aliases are resolved")
     camera_port: int = Field(default=8554, ge=1, le=65535, description="of the simulated camera")
     alarms_url: str | None = Field(default=None, description="database of the API's alarms")
+    alarms_file: Path | None = Field(default=None, description="alarms.yaml: channels, heartbeat, evidence")
 
     max_body_bytes: int = Field(default=16 * 2**20, gt=0)
     max_pixels: int = Field(default=25_000_000, gt=0, description="checked in the header, before decoding")
@@ -45,6 +66,7 @@ class Settings(BaseSettings):
     vibration_on_delay_seconds: float = Field(default=3.0, ge=0, description="an asset's alarm: abnormal this long")
     vibration_off_delay_seconds: float = Field(default=10.0, ge=0, description="an asset's return: normal this long")
     vibration_cooldown_seconds: float = Field(default=60.0, ge=0, description="between two told alarms of an asset")
+    vibration_stale_seconds: float = Field(default=3600.0, gt=0, description="an asset is unknown after no window for")
 
     @property
     def tracking_uri(self) -> str:
@@ -62,6 +84,10 @@ class Settings(BaseSettings):
     @property
     def evidence_dir(self) -> Path:
         return self.var_dir.resolve() / "evidence"
+
+    @property
+    def confirmed_normal_dir(self) -> Path:
+        return self.var_dir.resolve() / "confirmed-normal"
 
     @property
     def alarms_database_url(self) -> str:

@@ -7,23 +7,47 @@ Deliverer(store, [LogChannel(Path("alarms.log"))]).run(stop)
 
 from almenara.alarms.channels import Channel, LogChannel
 from almenara.alarms.deliverer import Deliverer
-from almenara.alarms.records import AlarmRecord, Delivery, Notification, Transition
-from almenara.alarms.state import Change, Phase, Priority, Rule, State, step
+from almenara.alarms.queries import AlarmFilter
+from almenara.alarms.records import (
+    AlarmRecord,
+    Delivery,
+    Directive,
+    Directives,
+    EvidenceFile,
+    Message,
+    Notification,
+    Report,
+    Silence,
+    SourceStatus,
+    Transition,
+)
+from almenara.alarms.rule import Rule
+from almenara.alarms.state import State, step
 from almenara.alarms.store import AlarmStore
+from almenara.alarms.vocabulary import Change, Phase, Priority, Verdict
 
 __all__ = [
+    "AlarmFilter",
     "AlarmRecord",
     "AlarmStore",
     "Change",
     "Channel",
     "Deliverer",
     "Delivery",
+    "Directive",
+    "Directives",
+    "EvidenceFile",
     "LogChannel",
+    "Message",
     "Notification",
     "Phase",
     "Priority",
+    "Report",
     "Rule",
+    "Silence",
+    "SourceStatus",
     "State",
     "Transition",
+    "Verdict",
     "step",
 ]

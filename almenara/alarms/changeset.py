@@ -5,54 +5,70 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, update
+from sqlalchemy import Connection, insert, update
 
 from almenara.alarms import tables
-from almenara.alarms.records import AlarmRecord, Notification, Transition
-from almenara.alarms.state import Change, Effect, Move, Notify, Phase, Rule, State
+from almenara.alarms.queries import alarm_row, transition_row
+from almenara.alarms.records import LONGEST_REASON, AlarmRecord, EvidenceFile, Notification, Transition
+from almenara.alarms.rule import Rule
+from almenara.alarms.sources import Loaded
+from almenara.alarms.state import Effect, Move, Notify, State
+from almenara.alarms.vocabulary import Change, Phase, Verdict
 from almenara.contracts import Observation
+from almenara.errors import NoEvidenceError
+from almenara.redaction import redact
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Paths of what was saved, or a note that says why nothing was."""
+    """What was saved, or a note that says why nothing was."""
 
-    paths: tuple[str, ...] = ()
+    files: tuple[EvidenceFile, ...] = ()
     note: str = ""
 
     @classmethod
-    def save(cls, save: Callable[[], tuple[str, ...]] | None) -> Evidence:
+    def save(cls, save: Callable[[], tuple[EvidenceFile, ...]]) -> Evidence:
         """Let the caller save its evidence; an alarm goes out whatever becomes of that."""
-        if save is None:
-            return cls()
         try:
-            return cls(paths=tuple(save()))
-        except Exception as error:  # noqa: BLE001 - a full disk must not hold an alarm back
-            return cls(note=f"Evidence could not be saved: {type(error).__name__}: {error}")
+            return cls(files=tuple(save()))
+        except NoEvidenceError as error:
+            return cls(note=_kept(redact(str(error))))
+        except Exception as error:  # noqa: BLE001 - whatever fails must not hold an alarm back
+            return cls(note=_kept(redact(f"Evidence could not be saved: {type(error).__name__}: {error}.")))
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a person did.
+
+    Attributes:
+        change: the transition that it makes; others of the same step are nobody's.
+        user: who.
+        comment: why.
+        verdict: what was found.
+        directive_id: set when it was done at the plant-wide record; the transition takes this key.
+    """
+
+    change: Change
+    user: str
+    comment: str = ""
+    verdict: Verdict | None = None
+    directive_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What made the source step: an observation under a rule, or a person."""
+    """What made the source step: an observation under a rule, a person, or, without both, time."""
 
     source: str
     at: datetime
     observation: Observation | None = None
     rule: Rule | None = None
     evidence: Evidence = Evidence()
-    user: str | None = None
-    comment: str = ""
-
-    @property
-    def reason(self) -> str:
-        return self.comment if self.observation is None else self.observation.reason
-
-    @property
-    def anomaly(self) -> float | None:
-        return None if self.observation is None else self.observation.anomaly
+    act: Act | None = None
 
 
 @dataclass
@@ -61,113 +77,142 @@ class Changeset:
 
     Attributes:
         cause: what made the source step.
-        alarm: the standing alarm, or the one that this step raises.
-        held_back: whether the standing alarm's latest raise was waiting to be told before this step.
-        notifications: what to tell, each with the seconds for which it is held back.
+        origin: name of this store.
+        known: the standing alarm as the database has it.
+        alarm: the standing alarm, or the one that this step raises or ends.
+        mentioned: the alarm that news are of.
+        news_key: key of the return that is still to be told.
     """
 
     cause: Cause
+    origin: str
+    known: AlarmRecord | None
     alarm: AlarmRecord | None
-    held_back: bool = False
+    mentioned: AlarmRecord | None = None
+    news_key: str | None = None
     transitions: list[Transition] = field(default_factory=list)
-    notifications: list[tuple[Notification, float]] = field(default_factory=list)
+    notifications: list[Notification] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, cause: Cause, alarm: AlarmRecord | None, before: State, after: State, effects: Sequence[Effect]
+        cls, cause: Cause, origin: str, before: Loaded, after: State, effects: Sequence[Effect], moment: datetime
     ) -> Changeset:
-        """Collect the effects of a step from one settled state to the next."""
-        changes = cls(cause, alarm, before.held_back)
+        """Collect the effects of a step; messages are told at `moment`."""
+        changes = cls(cause, origin, before.alarm, before.alarm, before.mentioned, before.row.get("news_key"))
         for effect in effects:
             if isinstance(effect, Move):
-                changes._move(effect, after.peak)
-            else:
-                changes._notify(effect)
-        if changes.standing_id is not None:
-            changes._alter(peak=after.peak)
+                changes._move(effect, after)
+        if changes.alarm is not None:
+            phase = Phase.NORMAL if after.phase is Phase.PENDING else after.phase
+            changes._alter(phase=phase, peak=changes.alarm.peak if phase is Phase.NORMAL else after.peak)
+            changes._count_revision()
+        for effect in effects:
+            if isinstance(effect, Notify):
+                changes._notify(effect, moment, chattering=after.chattering)
+        if after.news != "returned":
+            changes.news_key = None
         return changes
 
     @property
     def standing_id(self) -> str | None:
         """Id of the alarm that stands after this step."""
-        return None if self.alarm is None or self.alarm.phase is Phase.NORMAL else self.alarm.id
+        return None if self.alarm is None or not self.alarm.stands else self.alarm.id
 
-    def write(self, connection: Connection, known: AlarmRecord | None, channels: Sequence[str], now: datetime) -> None:
-        """Write it all; ``known`` is the alarm as the database has it, messages not held back are due ``now``."""
-        if self.alarm is not None and self.alarm != known:
-            values = self.alarm.model_dump()
-            if known is not None and known.id == self.alarm.id:
-                connection.execute(update(tables.alarms).where(tables.alarms.c.id == known.id).values(values))
+    def amend(self, change: Change, **values: Any) -> None:
+        """Change the alarm and log it, where the source does not step; nothing if it is so already."""
+        if self.alarm is not None and any(getattr(self.alarm, name) != value for name, value in values.items()):
+            self._alter(**values)
+            self._count_revision()
+            move = Move(change, self.alarm.phase, self.alarm.phase)
+            self._log(move, self._key(move))
+
+    def write(self, connection: Connection, channels: Callable[[AlarmRecord], Sequence[str]], moment: datetime) -> None:
+        """Write it all; messages are due at `moment`."""
+        if self.alarm is not None and self.alarm != self.known:
+            values = alarm_row(self.alarm, self.origin)
+            if self.known is not None and self.known.id == self.alarm.id:
+                connection.execute(update(tables.alarms).where(tables.alarms.c.id == self.alarm.id).values(values))
             else:
                 connection.execute(insert(tables.alarms).values(values))
-            if known is not None and self.held_back:
-                self._revise_held(connection, known.idempotency_key, self.alarm, now)
         if self.transitions:
-            connection.execute(insert(tables.transitions), [t.model_dump() for t in self.transitions])
-        rows = [
-            _delivery(notification, channel, now + timedelta(seconds=delay))
-            for notification, delay in self.notifications
-            for channel in channels
-        ]
+            rows = [transition_row(transition, self.origin) for transition in self.transitions]
+            connection.execute(insert(tables.transitions), rows)
+        rows = [_delivery(each, channel, moment) for each in self.notifications for channel in channels(each.alarm)]
         if rows:
             connection.execute(insert(tables.deliveries), rows)
 
-    @staticmethod
-    def _revise_held(connection: Connection, key: str, alarm: AlarmRecord, now: datetime) -> None:
-        """Let the message of a raise that is held back show the alarm as it stands; withdraw one that is outdated."""
-        rows = tables.deliveries
-        held = and_(rows.c.key == key, rows.c.attempts == 0, rows.c.next_at > now)
-        if alarm.idempotency_key != key or alarm.acknowledged_at is not None:
-            connection.execute(delete(rows).where(held))
-        else:
-            message = Notification(key=key, event="raised", at=alarm.raised_at, alarm=alarm)
-            connection.execute(update(rows).where(held).values(notification=message.model_dump(mode="json")))
-
-    def _move(self, move: Move, peak: float) -> None:
-        key = str(uuid.uuid4())
+    def _move(self, move: Move, after: State) -> None:
+        act, key = self._act(move), self._key(move)
         match move.change:
             case Change.RAISED:
-                self.alarm = self._new_alarm(key, peak)
+                self.alarm = self._new_alarm(key, after.peak)
             case Change.RAISED_AGAIN:
-                self._alter(
-                    phase=move.phase,
-                    score=self.cause.anomaly,
-                    reason=self.cause.reason,
-                    evidence=self.cause.evidence.paths,
-                    note=self.cause.evidence.note,
-                    raised_at=self.cause.at,
-                    cleared_at=None,
-                    idempotency_key=key,
-                )
+                self._raise_again(key)
             case Change.RETURNED:
-                self._alter(phase=move.phase, cleared_at=self.cause.at)
-            case Change.ACKNOWLEDGED:
-                self._alter(
-                    phase=Phase.NORMAL if move.phase is Phase.PENDING else move.phase,
-                    acknowledged_at=self.cause.at,
-                    acknowledged_by=self.cause.user,
-                    comment=self.cause.comment,
-                )
+                self._alter(cleared_at=self.cause.at)
+                self.news_key = key
+            case Change.ACKNOWLEDGED if act is not None:
+                facts = {"acknowledged_by": act.user, "comment": act.comment, "verdict": act.verdict}
+                self._alter(acknowledged_at=self.cause.at, **facts)
+        self._log(move, key)
+
+    def _log(self, move: Move, key: str) -> None:
+        act, observation = self._act(move), self.cause.observation
+        if move.change is Change.LOST and (observation is None or observation.anomaly is not None):
+            reason, anomaly = "no reading came", None
+        else:
+            reason = self._reason
+            anomaly = None if observation is None else observation.anomaly
+        nobodys = self.alarm is None or move.change is Change.PENDING
         self.transitions.append(
             Transition(
                 key=key,
+                origin=self.origin,
                 source=self.cause.source,
-                alarm_id=None if self.alarm is None else self.alarm.id,
+                alarm_id=None if nobodys or self.alarm is None else self.alarm.id,
                 change=move.change,
                 previous=move.previous,
                 phase=move.phase,
                 at=self.cause.at,
-                anomaly=self.cause.anomaly,
-                reason=self.cause.reason,
-                user=self.cause.user,
+                anomaly=anomaly,
+                reason=reason if act is None else act.comment,
+                user=None if act is None else act.user,
             )
         )
 
-    def _notify(self, notify: Notify) -> None:
-        alarm = self._standing_or_ended()
-        key = alarm.idempotency_key if notify.event == "raised" else self.transitions[-1].key
-        notification = Notification(key=key, event=notify.event, at=self.cause.at, alarm=alarm)
-        self.notifications.append((notification, notify.delay_seconds))
+    @property
+    def _reason(self) -> str:
+        """What the observation says."""
+        observation = self.cause.observation
+        return "" if observation is None else _kept(observation.reason)
+
+    def _count_revision(self) -> None:
+        if self.alarm is not None and self.alarm != self.known:
+            self._alter(revision=self.alarm.revision + 1)
+
+    def _act(self, move: Move) -> Act | None:
+        """What a person did to cause this transition."""
+        act = self.cause.act
+        return act if act is not None and act.change is move.change else None
+
+    def _key(self, move: Move) -> str:
+        act = self._act(move)
+        return str(uuid.uuid4()) if act is None or act.directive_id is None else act.directive_id
+
+    def _notify(self, notify: Notify, moment: datetime, *, chattering: bool) -> None:
+        alarm = self.alarm or self.mentioned
+        match notify.event:
+            case "raised":
+                key = None if alarm is None else alarm.idempotency_key
+            case "returned":
+                key = self.news_key
+            case "reminder":
+                key = self.transitions[-1].key
+        if alarm is None or key is None:
+            raise ValueError(f"source {self.cause.source!r} has nothing to tell")
+        self.notifications.append(
+            Notification(key=key, event=notify.event, at=moment, alarm=alarm, chattering=chattering)
+        )
 
     def _new_alarm(self, key: str, peak: float) -> AlarmRecord:
         cause, observation, rule = self.cause, self.cause.observation, self.cause.rule
@@ -175,36 +220,59 @@ class Changeset:
             raise ValueError("only a scored observation raises an alarm")
         return AlarmRecord(
             id=str(uuid.uuid4()),
+            origin=self.origin,
             source=cause.source,
             kind=observation.kind,
             priority=rule.priority,
             phase=Phase.UNACKNOWLEDGED,
             score=observation.anomaly,
             peak=peak,
-            reason=observation.reason,
+            reason=self._reason,
             model=observation.model,
-            evidence=cause.evidence.paths,
+            evidence=cause.evidence.files,
             note=cause.evidence.note,
             raised_at=cause.at,
             idempotency_key=key,
         )
 
-    def _alter(self, **values: Any) -> None:
-        self.alarm = self._standing_or_ended().model_copy(update=values)
+    def _raise_again(self, key: str) -> None:
+        observation = self.cause.observation
+        if observation is None:
+            raise ValueError("only a scored observation raises an alarm")
+        self._alter(
+            score=observation.anomaly,
+            reason=self._reason,
+            evidence=self.cause.evidence.files,
+            note=self.cause.evidence.note,
+            raised_at=self.cause.at,
+            cleared_at=None,
+            acknowledged_at=None,
+            acknowledged_by=None,
+            comment="",
+            verdict=None,
+            idempotency_key=key,
+        )
 
-    def _standing_or_ended(self) -> AlarmRecord:
+    def _alter(self, **values: Any) -> None:
         if self.alarm is None:
             raise ValueError(f"source {self.cause.source!r} has no alarm to change")
-        return self.alarm
+        self.alarm = self.alarm.model_copy(update=values)
 
 
-def _delivery(notification: Notification, channel: str, due: datetime) -> dict[str, Any]:
+def _kept(text: str) -> str:
+    """A text as far as it can be kept: an alarm goes out whatever it says."""
+    return text.replace("\0", "")[:LONGEST_REASON]
+
+
+def _delivery(notification: Notification, channel: str, moment: datetime) -> dict[str, Any]:
     return {
         "key": notification.key,
         "alarm_id": notification.alarm.id,
         "channel": channel,
         "notification": notification.model_dump(mode="json"),
+        "priority": notification.alarm.priority,
+        "created_at": moment,
         "attempts": 0,
-        "next_at": due,
+        "next_at": moment,
         "error": "",
     }

@@ -1,43 +1,71 @@
-"""The alarm store: applies observations to sources and commits state, alarm, transition and messages together."""
+"""The alarm store: steps sources and commits state, alarm, transition and messages together."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import DataError, IntegrityError
 
-from almenara.alarms import tables
-from almenara.alarms.changeset import Cause, Changeset, Evidence
-from almenara.alarms.database import open_database
+from almenara.alarms import sources, tables
+from almenara.alarms.changeset import Act, Cause
+from almenara.alarms.leases import Leases
 from almenara.alarms.outbox import Outbox
-from almenara.alarms.records import AlarmRecord, Delivery, Transition
-from almenara.alarms.state import Acknowledgement, Move, Phase, Reading, Rule, State, resume, settle, step
+from almenara.alarms.plant import CHANGES, PlantRecord, is_applied, new_directive, note_applied
+from almenara.alarms.queries import read_alarm
+from almenara.alarms.records import Action, AlarmRecord, Delivery, Directive, EvidenceFile, Transition
+from almenara.alarms.rule import Rule
+from almenara.alarms.sources import Loaded
+from almenara.alarms.state import (
+    Acknowledgement,
+    Event,
+    Reading,
+    Removal,
+    Reset,
+    ServiceReturn,
+    Shelving,
+    Tick,
+    Unshelving,
+)
+from almenara.alarms.stepping import Channels, Guard, Stepper
+from almenara.alarms.suppression import Silences, named, remark
+from almenara.alarms.vocabulary import Change, Phase, Verdict
 from almenara.contracts import Observation
 from almenara.errors import InputError
 
+_TICKS = 200
+"""Most sources that one call of `AlarmStore.tick` steps."""
+_PRUNED = 2000
+"""Most rows that are removed at once, so that nobody waits long for the database."""
 
-class AlarmStore:
+
+class AlarmStore(Stepper, Silences, PlantRecord):
     """Alarms in a SQLite file or in PostgreSQL, shared by any number of threads and processes.
 
     A source's state is a row with a version. A step is a compare-and-swap of that row in the transaction that also
     writes the alarm, the transition and one delivery row per channel: an alarm that is committed will be told, and
-    one that is not was never there. Whoever loses the swap reloads and steps again.
+    one that is not was never there. Whoever loses the swap reloads and steps again. Nothing that decides is kept in
+    memory, so that several processes do together what one would do alone.
 
-    Clocks: the database holds UTC. Each store ties the monotonic clock of its callers to UTC once, at its first
-    observation, so that within a process delays follow the monotonic clock whatever the wall clock does. After a
-    restart alarms, acknowledgements and the cooldown stand as they were; a delay that was in progress starts again,
-    because nobody watched in between.
+    Clocks: the database holds UTC. Each store ties the monotonic clock of its callers to UTC at its first observation
+    or tick, so that delays do not follow the wall clock; but anew when the wall clock is set or has gone on while the
+    machine was suspended, by more than 5 s, since what people set, such as the end of a silence, goes by the wall.
+
+    An alarm of another store, merged here, is acknowledged and reset here too, and its source shelved: what people see
+    changes at once, and a directive tells that store to do the same.
 
     Args:
         url: ``sqlite:///path`` or ``postgresql+psycopg2://…``; the database is created and migrated.
-        channels: names of the channels that every message goes to.
+        channels: names of the channels that every message goes to, or gives them for an alarm. An alarm whose source is
+            ``channel/NAME`` is never told on the channel of this name.
+        origin: this store's name at the plant-wide record; empty for the record itself.
         wall_clock: gives the present as an aware datetime.
         monotonic: the clock that callers read; needed by those who report what was observed some time ago.
+
+    Attributes:
+        outbox: messages on their way.
+        leases: who ticks and who delivers.
 
     Raises:
         ConfigurationError: the database cannot be opened.
@@ -46,30 +74,15 @@ class AlarmStore:
     def __init__(
         self,
         url: str,
-        channels: Sequence[str] = ("log",),
+        channels: Channels = ("log",),
         *,
+        origin: str = "",
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        self._engine = open_database(url)
-        self._writer = self._engine.execution_options(writes=True)
-        self._channels = tuple(dict.fromkeys(channels))
-        self._wall_clock = wall_clock
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._clock: _Clock | None = None
-        self._met: set[str] = set()
+        super().__init__(url, channels=channels, origin=origin, wall_clock=wall_clock, monotonic=monotonic)
         self.outbox = Outbox(self._engine)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
+        self.leases = Leases(self._engine)
 
     def observe(
         self,
@@ -77,16 +90,16 @@ class AlarmStore:
         rule: Rule,
         *,
         now: float,
-        evidence: Callable[[], tuple[str, ...]] | None = None,
+        evidence: Callable[[], tuple[EvidenceFile, ...]] | None = None,
     ) -> tuple[Transition, ...]:
         """Apply one verdict to its source and commit what follows from it.
 
         Args:
             observation: what was scored, or that nothing could be.
-            rule: the source's rule.
+            rule: the source's rule; it stays in force for ticks until the next observation.
             now: when it was observed, seconds on a monotonic clock (``time.monotonic()``), the same one for every call
                 of this store.
-            evidence: saves the evidence and returns its paths. Called at most once, only when this observation raises
+            evidence: saves the evidence and returns its files. Called at most once, only when this observation raises
                 an alarm, before the transaction. If it fails the alarm goes out with a note instead.
 
         Returns:
@@ -96,189 +109,205 @@ class AlarmStore:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be read or written; nothing of this observation is kept,
                 and the next one steps from where the source stood.
         """
-        clock = self._clock_at(now)
-        age = 0.0 if self._monotonic is None else max(0.0, self._monotonic() - now)
-        saved: Evidence | None = None
-        while True:
-            before = self._load(observation.source, clock)
-            state = before.state if self._has_met(observation.source) else resume(before.state, now)
-            state = settle(state, now)
-            after, effects = step(state, Reading(observation.anomaly), now, rule)
-            if saved is None and any(isinstance(effect, Move) and effect.change.raises for effect in effects):
-                saved = Evidence.save(evidence)
-            at = _utc(observation.observed_at)
-            cause = Cause(observation.source, at, observation, rule, saved or Evidence())
-            changes = Changeset.of(cause, before.alarm, state, after, effects)
-            if (after == before.state and not effects) or self._commit(before, after, changes, clock, age):
-                self._meet(observation.source)
-                return tuple(changes.transitions)
+        at = observation.observed_at
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        cause = Cause(observation.source, at, observation, rule)
+        return self._step(cause, Reading(observation.anomaly), self._time.at(now), now, save=evidence)
 
-    def acknowledge(self, alarm_id: str, user: str, comment: str = "") -> AlarmRecord:
-        """Note that somebody has seen an alarm; acknowledging twice changes nothing.
+    def tick(self, now: float) -> tuple[Transition, ...]:
+        """Let time pass for the sources that wait for it, 200 at most: ends of shelving, cooldown and silence, stale
+        input, reminders, calm after chatter.
+
+        Args:
+            now: seconds on the clock of `observe`.
+
+        Returns:
+            The transitions that were committed.
+
+        Raises:
+            ValueError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError: a source cannot be read or written; the
+                others have been stepped all the same.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be read or written.
+        """
+        clock = self._time.at(now)
+        with self._engine.begin() as connection:
+            due = sources.due(connection, clock.at(now), _TICKS)
+        transitions: list[Transition] = []
+        failure: Exception | None = None
+        for source in due:
+            try:
+                transitions += self._step(Cause(source, clock.at(now)), Tick(), clock, now)
+            except (ValueError, IntegrityError, DataError) as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return tuple(transitions)
+
+    def acknowledge(self, alarm_id: str, user: str, comment: str = "", verdict: Verdict | None = None) -> AlarmRecord:
+        """Note that somebody has seen an alarm, and what was found; a verdict may come later than the first time.
 
         Raises:
             InputError: no such alarm, or no user.
         """
-        if not user.strip():
-            raise InputError("alarm-user-missing", "An acknowledgement needs the name of who gives it.")
-        while True:
-            clock = _Clock(0.0, self._wall_clock())
-            alarm = self.alarm(alarm_id)
-            before = self._load(alarm.source, clock)
-            if before.alarm is None or before.alarm.id != alarm_id:
-                return self.alarm(alarm_id)  # it has ended, which takes an acknowledgement
-            state = settle(before.state, 0.0)
-            after, effects = step(state, Acknowledgement(), 0.0, Rule())
-            cause = Cause(alarm.source, clock.moment, user=user.strip(), comment=comment)
-            changes = Changeset.of(cause, before.alarm, state, after, effects)
-            if not effects or self._commit(before, after, changes, clock, 0.0):
-                return self.alarm(alarm_id)
+        alarm, now = self.alarm(alarm_id), self._wall_clock()
+        act = Act(Change.ACKNOWLEDGED, named(user), remark(comment), verdict)
+        if self._is_remote(alarm):
+            facts = {"alarm_id": alarm_id, "comment": comment, "verdict": verdict}
+            return self._direct_alarm(new_directive("acknowledge", alarm.origin, alarm.source, act.user, now, **facts))
+        return self._end(alarm, act, now)
 
-    def phase(self, source: str) -> Phase:
-        """Where a source stands; UNKNOWN for one that was never scored."""
-        return self._load(source, _Clock(0.0, self._wall_clock())).state.visible
+    def reset(self, alarm_id: str, user: str, comment: str = "") -> AlarmRecord:
+        """End a latched alarm; one that has ended stays as it is.
 
-    def alarm(self, alarm_id: str) -> AlarmRecord:
-        """One alarm.
+        Raises:
+            InputError: no such alarm, one that is not latched, or no user.
+        """
+        alarm, now = self.alarm(alarm_id), self._wall_clock()
+        act = Act(Change.RESET, named(user), remark(comment))
+        if alarm.phase not in (Phase.LATCHED, Phase.NORMAL):
+            raise InputError(
+                "alarm-not-latched",
+                f"Alarm {alarm_id} is {alarm.phase.replace('_', ' ')}: only a latched one can be reset.",
+                "Acknowledge it, and wait until its condition returns to normal.",
+            )
+        if self._is_remote(alarm):
+            facts = {"alarm_id": alarm_id, "comment": comment}
+            return self._direct_alarm(new_directive("reset", alarm.origin, alarm.source, act.user, now, **facts))
+        return self._end(alarm, act, now)
+
+    def shelve(self, source: str, user: str, seconds: float, comment: str = "") -> Phase:
+        """Tell nobody about a source for so many seconds from now; it is judged and logged as ever.
+
+        Raises:
+            InputError: no such source, no user, or no time.
+        """
+        if not seconds > 0:
+            raise InputError(
+                "shelving-seconds", f"A shelving of {seconds:g} s shelves nothing.", "Give a time above 0."
+            )
+        return self._manage("shelve", Shelving(seconds), source, user, comment)
+
+    def unshelve(self, source: str, user: str, comment: str = "") -> Phase:
+        """End a shelving before its time; what still stands is told.
+
+        Raises:
+            InputError: no such source, or no user.
+        """
+        return self._manage("unshelve", Unshelving(), source, user, comment)
+
+    def remove_from_service(self, source: str, user: str, comment: str = "") -> Phase:
+        """Stop judging a source until somebody returns it to service.
+
+        Raises:
+            InputError: no such source, or no user.
+        """
+        return self._manage("remove_from_service", Removal(), source, user, comment)
+
+    def return_to_service(self, source: str, user: str, comment: str = "") -> Phase:
+        """Judge a source again.
+
+        Raises:
+            InputError: no such source, or no user.
+        """
+        return self._manage("return_to_service", ServiceReturn(), source, user, comment)
+
+    def revise_evidence(self, alarm_id: str, files: tuple[EvidenceFile, ...]) -> AlarmRecord:
+        """Set an alarm's evidence: a file was completed or has moved. Of an alarm of another store only the copy here.
 
         Raises:
             InputError: no such alarm.
         """
-        with self._engine.begin() as connection:
-            record = _read_alarm(connection, alarm_id)
-        if record is None:
-            raise InputError("alarm-unknown", f"There is no alarm {alarm_id}.", "Take an id from the list of alarms.")
-        return record
+        alarm = self.alarm(alarm_id)
+        if self._is_remote(alarm):
+            return self._revise_remote(alarm_id, files)
+        return self._amend(alarm, Cause(alarm.source, self._wall_clock()), Change.EVIDENCE, evidence=files)
 
-    def alarms(self, limit: int = 100, source: str | None = None) -> list[AlarmRecord]:
-        """Alarms, the one raised last first."""
-        table = tables.alarms
-        query = select(table).order_by(table.c.raised_at.desc(), table.c.id).limit(limit)
-        if source is not None:
-            query = query.where(table.c.source == source)
-        with self._engine.begin() as connection:
-            return [_alarm(row) for row in connection.execute(query).mappings()]
+    def apply(self, directive: Directive) -> None:
+        """Carry out what a person did at the plant-wide record; again, or too late, it changes nothing.
 
-    def transitions(self, source: str | None = None, *, limit: int = 1000) -> list[Transition]:
-        """The newest transitions, of one source or of all, oldest first."""
-        table = tables.transitions
-        query = select(table).order_by(table.c.id.desc()).limit(limit)
-        if source is not None:
-            query = query.where(table.c.source == source)
+        An acknowledgement or a reset is of one raise: if the alarm has been raised again since, it still stands.
+        """
         with self._engine.begin() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [_transition(row) for row in reversed(rows)]
+            if is_applied(connection, directive.id):
+                return
+            alarm = read_alarm(connection, directive.alarm_id or "", self._origin)
+            known = sources.find(connection, directive.source) is not None
+        act = Act(
+            CHANGES[directive.action], directive.user, directive.comment, directive.verdict, directive_id=directive.id
+        )
+        now = self._time.moment()
+        if alarm is not None and alarm.idempotency_key == directive.raise_key:
+            self._end(alarm, act, directive.at)
+        elif known and (event := _event(directive, now)) is not None:
+            self._act(directive.source, act, event, now)
+        with self._writer.begin() as connection:
+            note_applied(connection, directive.id, now)
+
+    def prune(self, before: datetime) -> None:
+        """Forget what came before a time: transitions that are of no alarm, directives that are done, past silences."""
+        log, orders, done, quiet = tables.transitions, tables.directives, tables.applied, tables.silences
+        newest = select(func.max(log.c.id)).scalar_subquery()  # stays, since SQLite would give its id again
+        for key, old in (
+            (log.c.id, (log.c.at < before) & log.c.alarm_id.is_(None) & (log.c.id < newest)),
+            (orders.c.id, orders.c.done_at < before),
+            (done.c.directive_id, done.c.at < before),
+            (quiet.c.id, quiet.c.ends_at < before),
+        ):
+            some = delete(key.table).where(key.in_(select(key).where(old).limit(_PRUNED)))
+            removed = _PRUNED
+            while removed == _PRUNED:
+                with self._writer.begin() as connection:
+                    removed = connection.execute(some).rowcount
 
     def pending_deliveries(self) -> list[Delivery]:
-        """Messages that are still to be sent, oldest first; those that the cooldown holds back are among them."""
+        """Messages that are still to be sent, oldest first."""
         return self.outbox.pending()
 
     def dead_deliveries(self) -> list[Delivery]:
         """Messages that were given up, oldest first; one that cannot be read any more is only logged."""
         return self.outbox.dead()
 
-    def _clock_at(self, now: float) -> _Clock:
-        with self._lock:
-            if self._clock is None:
-                self._clock = _Clock(now if self._monotonic is None else self._monotonic(), self._wall_clock())
-            return self._clock
+    def overdue(self, now: float) -> float:
+        """Seconds that the oldest message which is still to be sent is late, by the clock of `observe`; 0 if none."""
+        return self.outbox.overdue(self._time.at(now).at(now))
 
-    def _has_met(self, source: str) -> bool:
-        with self._lock:
-            return source in self._met
+    def _end(self, alarm: AlarmRecord, act: Act, at: datetime) -> AlarmRecord:
+        """Acknowledge or reset one raise of an alarm of this store, and note the verdict even if that was done."""
 
-    def _meet(self, source: str) -> None:
-        with self._lock:
-            self._met.add(source)
+        def same(before: Loaded) -> bool:
+            found = before.alarm
+            return found is not None and (found.id, found.idempotency_key) == (alarm.id, alarm.idempotency_key)
 
-    def _load(self, source: str, clock: _Clock) -> _Loaded:
-        table = tables.sources
+        self._act(alarm.source, act, Reset() if act.change is Change.RESET else Acknowledgement(), at, same)
+        if act.verdict is None:
+            return self.alarm(alarm.id)
+        return self._amend(alarm, Cause(alarm.source, at, act=act), Change.ACKNOWLEDGED, verdict=act.verdict)
+
+    def _act(self, source: str, act: Act, event: Event, at: datetime, guard: Guard = lambda _: True) -> None:
+        clock, now = self._time.present()
+        self._step(Cause(source, at, act=act), event, clock, now, guard=guard)
+
+    def _manage(self, action: Action, event: Event, source: str, user: str, comment: str) -> Phase:
+        act, now = Act(CHANGES[action], named(user), remark(comment)), self._wall_clock()
         with self._engine.begin() as connection:
-            row = connection.execute(select(table).where(table.c.source == source)).mappings().first()
-            if row is None:
-                return _Loaded(State(blind_since=clock.seconds), None, None)
-            alarm = _read_alarm(connection, row["alarm_id"]) if row["alarm_id"] else None
-        state = State(
-            phase=Phase(row["phase"]),
-            since=clock.to_seconds(row["since"]),
-            blind_since=clock.to_seconds(row["blind_since"]),
-            peak=row["peak"],
-            told=row["told"],
-            told_at=clock.to_seconds(row["told_at"]),
-        )
-        return _Loaded(state, row["version"], alarm)
-
-    def _commit(self, before: _Loaded, state: State, changes: Changeset, clock: _Clock, age: float) -> bool:
-        """Write everything in one transaction; False, and nothing is written, if somebody else was faster.
-
-        Messages are timed from ``age`` seconds ago, when the cause happened.
-        """
-        values = {
-            "phase": state.phase,
-            "since": clock.to_moment(state.since),
-            "blind_since": clock.to_moment(state.blind_since),
-            "peak": state.peak,
-            "told": state.told,
-            "told_at": clock.to_moment(state.told_at),
-            "alarm_id": changes.standing_id,
-        }
-        with self._writer.connect() as connection:
-            if not _swap(connection, changes.cause.source, before.version, values):
-                return False
-            moment = self._wall_clock() - timedelta(seconds=age)
-            changes.write(connection, before.alarm, self._channels, moment)
-            connection.commit()
-        return True
+            own = sources.find(connection, source) is not None
+        if own:
+            self._act(source, act, event, now)
+            return self.phase(source)
+        until = now + timedelta(seconds=event.seconds) if isinstance(event, Shelving) else None
+        return self._direct_source(new_directive(action, "", source, act.user, now, comment=comment, until=until))
 
 
-@dataclass(frozen=True)
-class _Clock:
-    """A reading of a monotonic clock and the UTC moment it was taken at; converts between the two."""
-
-    seconds: float
-    moment: datetime
-
-    def to_seconds(self, moment: datetime | None) -> float | None:
-        return None if moment is None else self.seconds + (moment - self.moment).total_seconds()
-
-    def to_moment(self, seconds: float | None) -> datetime | None:
-        return None if seconds is None else self.moment + timedelta(seconds=seconds - self.seconds)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A source as the database has it; ``version`` is None for one that was never written."""
-
-    state: State
-    version: int | None
-    alarm: AlarmRecord | None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _swap(connection: Connection, source: str, version: int | None, values: dict[str, Any]) -> bool:
-    """Write a source's row if it still has the version that was read."""
-    table = tables.sources
-    if version is None:
-        try:
-            connection.execute(insert(table).values(source=source, version=1, **values))
-        except IntegrityError:
-            return False
-        return True
-    swap = update(table).where(table.c.source == source, table.c.version == version)
-    return connection.execute(swap.values(version=version + 1, **values)).rowcount == 1
-
-
-def _read_alarm(connection: Connection, alarm_id: str) -> AlarmRecord | None:
-    row = connection.execute(select(tables.alarms).where(tables.alarms.c.id == alarm_id)).mappings().first()
-    return None if row is None else _alarm(row)
-
-
-def _alarm(row: RowMapping) -> AlarmRecord:
-    return AlarmRecord.model_validate(dict(row))
-
-
-def _transition(row: RowMapping) -> Transition:
-    return Transition.model_validate({name: row[name] for name in Transition.model_fields})
+def _event(directive: Directive, now: datetime) -> Event | None:
+    """What a directive about a source is to the state machine; None for a shelving that is over."""
+    match directive.action:
+        case "shelve" if directive.until is not None and directive.until > now:
+            return Shelving((directive.until - now).total_seconds())
+        case "unshelve":
+            return Unshelving()
+        case "remove_from_service":
+            return Removal()
+        case "return_to_service":
+            return ServiceReturn()
+        case _:
+            return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, DateTime, Float, Integer, MetaData, String, Table, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -34,12 +34,24 @@ sources = Table(
     metadata,
     Column("source", String(200), primary_key=True),
     Column("version", Integer, nullable=False),
+    Column("rule", JSON(none_as_null=True)),
     Column("phase", String(32), nullable=False),
+    Column("entered_at", UtcDateTime),
     Column("since", UtcDateTime),
     Column("blind_since", UtcDateTime),
+    Column("seen_at", UtcDateTime),
     Column("peak", Float, nullable=False),
+    Column("readings", String(100), nullable=False),
+    Column("raises", JSON, nullable=False),
+    Column("chattering", Boolean, nullable=False),
+    Column("known", Boolean, nullable=False),
+    Column("shelved_until", UtcDateTime),
+    Column("out_of_service", Boolean, nullable=False),
+    Column("news", String(16)),
+    Column("news_key", String(36)),
     Column("told", Boolean, nullable=False),
     Column("told_at", UtcDateTime),
+    Column("due_at", UtcDateTime),
     Column("alarm_id", String(36)),
 )
 
@@ -47,6 +59,8 @@ alarms = Table(
     "alarms",
     metadata,
     Column("id", String(36), primary_key=True),
+    Column("origin", String(100), nullable=False),
+    Column("revision", Integer, nullable=False),
     Column("source", String(200), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("priority", String(16), nullable=False),
@@ -62,6 +76,7 @@ alarms = Table(
     Column("acknowledged_at", UtcDateTime),
     Column("acknowledged_by", String(200)),
     Column("comment", Text, nullable=False),
+    Column("verdict", String(16)),
     Column("idempotency_key", String(36), nullable=False),
 )
 
@@ -70,6 +85,7 @@ transitions = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("key", String(36), nullable=False, unique=True),
+    Column("origin", String(100), nullable=False),
     Column("source", String(200), nullable=False),
     Column("alarm_id", String(36)),
     Column("change", String(32), nullable=False),
@@ -89,11 +105,79 @@ deliveries = Table(
     Column("alarm_id", String(36), nullable=False),
     Column("channel", String(64), nullable=False),
     Column("notification", JSON, nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_at", UtcDateTime, nullable=False),
-    Column("lease_owner", String(36)),
-    Column("leased_until", UtcDateTime),
+    Column("batch", String(36)),
     Column("sent_at", UtcDateTime),
     Column("dead_at", UtcDateTime),
     Column("error", Text, nullable=False),
+)
+
+remote_sources = Table(
+    "alarm_remote_sources",
+    metadata,
+    Column("origin", String(100), primary_key=True),
+    Column("source", String(200), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("since", UtcDateTime),
+    Column("shelved_until", UtcDateTime),
+    Column("alarm_id", String(36)),
+)
+"""Where the sources of other stores stand, as those last reported."""
+
+leases = Table(
+    "alarm_leases",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("owner", String(36), nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+)
+
+silences = Table(
+    "alarm_silences",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("sources", String(200), nullable=False),
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("user", String(200), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("ended_by", String(200)),
+)
+
+directives = Table(
+    "alarm_directives",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("origin", String(100), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("source", String(200), nullable=False),
+    Column("alarm_id", String(36)),
+    Column("raise_key", String(36)),
+    Column("until", UtcDateTime),
+    Column("user", String(200), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("verdict", String(16)),
+    Column("at", UtcDateTime, nullable=False),
+    Column("done_at", UtcDateTime),
+)
+"""What people did here, for the workers that it concerns."""
+
+applied = Table(
+    "alarm_applied",
+    metadata,
+    Column("directive_id", String(36), primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""Directives of the plant-wide record that this store has carried out."""
+
+cursors = Table(
+    "alarm_cursors",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("value", BigInteger, nullable=False),
 )

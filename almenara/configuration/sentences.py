@@ -71,11 +71,11 @@ def _called(place: Location) -> str:
 
 
 def _meant(name: str, place: Location, file: type[Part]) -> str:
-    """The setting whose name is nearly `name`, as the end of a sentence."""
+    """The setting whose name is nearly `name`, as the end of a sentence; none where only another alternative has it."""
     field = _field(place[:-1], file)
     part = _part(field.annotation) if field else file
     near = difflib.get_close_matches(name, part.model_fields if part else (), n=1)
-    return f"; did you mean '{near[0]}'?" if near else "."
+    return f"; did you mean '{near[0]}'?" if near and near[0] != name else "."
 
 
 def _bounds(place: Location, file: type[Part]) -> str:

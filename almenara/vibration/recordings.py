@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almenara.errors import InputError
+from almenara.manifests import RECORDING_COLUMNS as COLUMNS
 from almenara.manifests import open_manifest
 from almenara.vibration.bearings import Bearing, bearing
 from almenara.vibration.signals import agreed_rate, parse_signal, read_signal
@@ -20,21 +21,6 @@ from almenara.vibration.windowing import check_rate, windows
 __all__ = ["COLUMNS", "MANIFEST", "Recording", "fingerprint", "load_folder", "parse_signal", "read_signal", "windows"]
 
 MANIFEST = "manifest.csv"
-
-COLUMNS = (
-    "file",
-    "channel",
-    "record",
-    "asset",
-    "bearing",
-    "sampling_rate_hz",
-    "shaft_rpm",
-    "unit",
-    "fault",
-    "severity",
-    "position",
-    "load",
-)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,24 +1,29 @@
-"""The worker's side of the alarm engine: each camera's observations, evidence, and the deliverer's thread."""
+"""The worker's side of the alarm engine: each camera's observations, evidence, and the way to the plant-wide record."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
-import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import NamedTuple, Self, TextIO
 
 import cv2
-from sqlalchemy.exc import SQLAlchemyError
 
-from almenara.alarms import AlarmStore, Change, Deliverer, LogChannel, Phase, Priority, Rule, Transition
+from almenara.alarms import AlarmStore, Change, Phase, Priority, Rule, Transition
+from almenara.alarms.config import AlarmsConfig
+from almenara.alarms.forwarding import Forwarder
+from almenara.alarms.links import Links
+from almenara.alarms.office import AlarmOffice
+from almenara.alarms.records import EvidenceFile
 from almenara.contracts import Observation
 from almenara.errors import ConfigurationError
 from almenara.redaction import redact
 from camera_worker.config import CameraConfig
-from camera_worker.evidence import STRIP, EvidenceFolder
+from camera_worker.evidence import STRIP, save_evidence
 from camera_worker.history import History, Moment
 from camera_worker.quality import Condition
 from camera_worker.states import Scored
@@ -27,33 +32,66 @@ from camera_worker.strips import StripFinisher
 
 logger = logging.getLogger(__name__)
 
-_DELIVERER_PATIENCE_SECONDS = 1.5
+_FORWARDER_PATIENCE_SECONDS = 0.5
 _STRIPS_PATIENCE_SECONDS = 1.0
 
 
-class AlarmDesk:
-    """Alarm store, evidence folder and log channel of one worker; a context manager.
+class Record(NamedTuple):
+    """Where the plant-wide record is: the API's address and key."""
 
-    Files: ``alarms/worker.db`` (SQLite), ``alarms/alarms.log`` and ``evidence/`` under `var_dir`. Raises
-    ConfigurationError when another worker uses them: two would end each other's alarms.
+    url: str
+    key: str | None
+
+
+class AlarmDesk:
+    """Alarm office, strips and forwarder of one worker; a context manager.
+
+    Files: ``alarms/worker.db`` (SQLite), ``alarms/alarms.log`` and ``evidence/`` under `var_dir`.
+
+    Args:
+        var_dir: the worker's own folder.
+        config: of alarms.yaml.
+        name: of the worker at the plant-wide record.
+        blind: why a camera that should be scored is not, or None; the heartbeat stops meanwhile.
+        record: which alarms are forwarded to; None forwards nothing.
+
+    Raises ConfigurationError as `AlarmOffice`, and when another worker uses the folder: two would end each other's
+    alarms.
     """
 
-    def __init__(self, var_dir: Path) -> None:
+    def __init__(
+        self,
+        var_dir: Path,
+        *,
+        config: AlarmsConfig | None = None,
+        name: str = "",
+        blind: Callable[[], str | None] = lambda: None,
+        record: Record | None = None,
+    ) -> None:
         folder = var_dir / "alarms"
         folder.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{folder / 'worker.db'}"
         self._lock = _locked(folder / "worker.lock")
-        self.store = AlarmStore(f"sqlite:///{folder / 'worker.db'}", channels=("log",))
-        self.evidence = EvidenceFolder(var_dir / "evidence")
-        self.strips = StripFinisher()
-        self._deliverer = Deliverer(self.store, [LogChannel(folder / "alarms.log")])
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._deliverer.run, args=(self._stop,), name="alarm-deliverer", daemon=True
-        )
+        try:
+            self._office = AlarmOffice(
+                url, var_dir, config=config or AlarmsConfig(), origin=name, blind=blind, token=_signer(record)
+            )
+        except BaseException:
+            self._lock.close()
+            raise
+        self.store = self._office.store
+        self.strips = StripFinisher(self._office.evidence)
+        self._forwarder: Forwarder | None = None
+        if record:
+            self._forwarder = Forwarder(
+                self.store, record.url, api_key=record.key, origin=name, evidence=self._office.evidence
+            )
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._office.start()
         self.strips.start()
+        if self._forwarder:
+            self._forwarder.start()
         return self
 
     def __exit__(
@@ -61,28 +99,17 @@ class AlarmDesk:
     ) -> None:
         """Finishes strips, tells what is due and ends; what cannot be told now stays in the outbox."""
         try:
-            self._end()
+            self.strips.stop(_STRIPS_PATIENCE_SECONDS)
+            if self._forwarder:
+                self._forwarder.stop(_FORWARDER_PATIENCE_SECONDS)
+            self._office.close()
         finally:
             self._lock.close()
-
-    def _end(self) -> None:
-        self._stop.set()
-        self.strips.stop(_STRIPS_PATIENCE_SECONDS)
-        self._thread.join(_DELIVERER_PATIENCE_SECONDS)
-        if self._thread.is_alive():
-            return
-        try:
-            self._deliverer.drain()
-        except SQLAlchemyError as failure:
-            cause = getattr(failure, "orig", None) or failure
-            logger.warning("Alarms that are due could not be told and stay in the outbox: %s", cause)
-        finally:
-            self.store.close()
 
     def sink(self, camera: CameraConfig, history: History | None = None) -> CameraAlarms:
         """Where `camera` sends its observations; evidence shows its `history`, a new one if not given."""
         history = history or History(camera.evidence.before, camera.evidence.after)
-        return CameraAlarms(self.store, camera, history, self.evidence, self.strips)
+        return CameraAlarms(self._office, camera, history, self.strips)
 
     def system(self, source: str, blind: bool, reason: str, now: float, priority: Priority = "critical") -> Phase:
         """Raises an alarm about the platform itself, or has it return; what delays it has to be the caller's.
@@ -100,7 +127,8 @@ class AlarmDesk:
             source=source, kind="system", anomaly=float(blind), reason=redact(reason), observed_at=datetime.now(UTC)
         )
         rule = Rule(on_delay_seconds=0, off_delay_seconds=0, priority=priority)
-        for transition in self.store.observe(observation, rule, now=now):
+        transitions = self._office.committing(lambda: self.store.observe(observation, rule, now=now), source=source)
+        for transition in transitions:
             if transition.change is not Change.REGAINED:  # each start begins with it
                 _log(transition)
         return self.store.phase(source)
@@ -115,13 +143,12 @@ class CameraAlarms:
 
     def __init__(
         self,
-        store: AlarmStore,
+        office: AlarmOffice,
         camera: CameraConfig,
         history: History,
-        evidence: EvidenceFolder,
         strips: StripFinisher,
     ) -> None:
-        self._store, self._rule, self._evidence, self._strips = store, camera.alarm.rule(), evidence, strips
+        self._office, self._rule, self._strips = office, camera.rule(), strips
         self._phase: Phase | None = None
         self.history = history
 
@@ -131,30 +158,42 @@ class CameraAlarms:
         The phase is that of the last transition made here: an acknowledgement given elsewhere shows with the next.
         """
         observation = observation.model_copy(update={"reason": redact(observation.reason)})
+        picture = _Picture(scored, now) if scored else None
 
-        def save() -> tuple[str, ...]:
-            try:
-                return () if scored is None else self._save(scored, now)
-            except OSError as error:
-                logger.error("%s: the alarm goes out without evidence: %s", observation.source, error)  # noqa: TRY400
-                raise
+        def save() -> tuple[EvidenceFile, ...]:
+            return self._save(picture) if picture else ()
 
-        for transition in self._store.observe(observation, self._rule, now=now, evidence=save):
+        store = self._office.store
+        transitions = self._office.committing(
+            lambda: store.observe(observation, self._rule, now=now, evidence=save), source=observation.source
+        )
+        for transition in transitions:
             _log(transition)
             self._phase = transition.phase
+            if transition.raised and transition.alarm_id and picture:
+                self._expect_strip(transition.alarm_id, picture)
         if self._phase is None:
-            self._phase = self._store.phase(observation.source)
+            self._phase = store.phase(observation.source)
         return self._phase
 
-    def _save(self, scored: Scored, now: float) -> tuple[str, ...]:
+    def _save(self, picture: _Picture) -> tuple[EvidenceFile, ...]:
         """Evidence as it is at once, with a strip of what came before; what comes after is added later."""
-        raising = Moment(now, scored.captured_at, scored.jpeg, Condition.GOOD, scored.verdict.anomaly)
-        strip = self._strip(raising)
-        paths = self._evidence.save(scored.camera, scored.captured_at, scored.jpeg, scored.verdict, strip=strip)
+        scored, strip = picture.scored, self._strip(picture.moment)
+        try:
+            picture.evidence = save_evidence(
+                self._office.evidence, scored.camera, scored.captured_at, scored.jpeg, scored.verdict, strip=strip
+            )
+        except OSError as error:
+            logger.error("%s: the alarm goes out without evidence: %s", scored.camera, error)  # noqa: TRY400
+            raise
+        return picture.evidence
+
+    def _expect_strip(self, alarm_id: str, picture: _Picture) -> None:
+        """Has the alarm show, in place of its strip, the one with the seconds after it."""
+        strip = next((file for file in picture.evidence if file.name == STRIP), None)
         if strip is not None and self.history.after:
-            path = next(Path(path) for path in paths if path.endswith(STRIP))
-            self._strips.expect(path, self.history, raising)
-        return paths
+            done = partial(_exchange, self._office.store, alarm_id, strip)
+            self._strips.expect(strip, self.history, picture.moment, done)
 
     def _strip(self, raising: Moment) -> bytes | None:
         """None when it cannot be drawn, which must not cost the rest of the evidence."""
@@ -163,6 +202,27 @@ class CameraAlarms:
         except (ValueError, cv2.error) as error:
             logger.warning("The alarm's strip of pictures could not be drawn: %s", error)
             return None
+
+
+class _Picture:
+    """A scored picture that may raise an alarm, and what was saved of it."""
+
+    def __init__(self, scored: Scored, now: float) -> None:
+        self.scored = scored
+        self.moment = Moment(now, scored.captured_at, scored.jpeg, Condition.GOOD, scored.verdict.anomaly)
+        self.evidence: tuple[EvidenceFile, ...] = ()
+
+
+def _exchange(store: AlarmStore, alarm_id: str, before: EvidenceFile, after: EvidenceFile) -> None:
+    """Puts a file in another's place, unless the alarm was raised again meanwhile and shows other evidence."""
+    evidence = store.alarm(alarm_id).evidence
+    if before in evidence:
+        store.revise_evidence(alarm_id, tuple(after if file == before else file for file in evidence))
+
+
+def _signer(record: Record | None) -> Callable[[str], str] | None:
+    """Signs links to evidence at the record with its key; None when it needs none, or has no evidence from here."""
+    return Links(record.key).sign if record and record.key else None
 
 
 def _locked(path: Path) -> TextIO:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from camera_worker.config import CameraConfig, WorkerConfig
 
-_FIXED = ("api", "alerts", "status", "var_dir")
+_FIXED = ("name", "api", "alerts", "alarms_file", "forward", "status", "var_dir")
 
 
 @dataclass(frozen=True)

@@ -89,11 +89,7 @@ class StatusServer:
 
     async def _readiness(self, _: web.Request) -> web.Response:
         """Ready: every camera that should be scored was scored in its last turns."""
-        blind = ["detection: no verdicts come"] if self._worker.sight.detection_blind else []
-        blind += [f"{camera.name}: {why}" for camera in self._all if (why := _why_blind(camera))]
-        if not self._all:
-            blind.append("no camera is watched")
-        if blind:
+        if blind := what_is_blind(self._worker):
             return _problem(503, "worker-blind", blind, "See /cameras.")
         return web.json_response({"status": "ready", "cameras": len(self._all)})
 
@@ -107,6 +103,14 @@ class StatusServer:
     @property
     def _all(self) -> tuple[Camera, ...]:
         return tuple(self._worker.cameras.values())
+
+
+def what_is_blind(worker: Worker) -> list[str]:
+    """Each camera that should be scored and is not, with the reason, and detection; callable from any thread."""
+    cameras = tuple(worker.cameras.values())
+    blind = ["detection: no verdicts come"] if worker.sight.detection_blind else []
+    blind += [f"{camera.name}: {why}" for camera in cameras if (why := _why_blind(camera))]
+    return blind if cameras else [*blind, "no camera is watched"]
 
 
 def describe(camera: Camera) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
+from sqlalchemy.exc import SQLAlchemyError
 
-from camera_worker.evidence import replace_file
+from almenara.alarms.records import EvidenceFile
+from almenara.evidence import EvidenceStore
 from camera_worker.history import History, Moment, Moments
 from camera_worker.strip import contact_sheet
 
@@ -22,9 +24,10 @@ _WATCH_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class _Job:
-    path: Path
+    file: EvidenceFile
     moments: Moments
     raising: Moment
+    done: Callable[[EvidenceFile], None]
 
 
 class StripFinisher:
@@ -32,11 +35,15 @@ class StripFinisher:
 
     A strip is finished when its camera's history has the seconds after the alarm, when nothing was added to it for as
     long (the camera is away), or when the worker ends. A process that is killed before leaves the early strip.
+
+    Args:
+        store: that keeps the strips.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: EvidenceStore) -> None:
+        self._store = store
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()  # None only wakes the thread
-        self._waiting: dict[Path, History] = {}
+        self._waiting: dict[str, History] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="strip-finisher", daemon=True)
@@ -50,12 +57,17 @@ class StripFinisher:
         self._jobs.put(None)
         self._thread.join(timeout)
 
-    def expect(self, path: Path, history: History, raising: Moment) -> None:
-        """Has the strip at `path` replaced once the seconds after `raising` are in `history`."""
+    def expect(
+        self, file: EvidenceFile, history: History, raising: Moment, done: Callable[[EvidenceFile], None]
+    ) -> None:
+        """Has the strip `file` replaced once the seconds after `raising` are in `history`.
+
+        `done` is then called with the whole strip, from the finisher's thread; it may raise SQLAlchemyError.
+        """
         with self._lock:
-            self._waiting[path] = history
+            self._waiting[file.uri] = history
         self._jobs.put(None)
-        history.mark(raising.monotonic, lambda moments: self._jobs.put(_Job(path, moments, raising)))
+        history.mark(raising.monotonic, lambda moments: self._jobs.put(_Job(file, moments, raising, done)))
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -75,11 +87,11 @@ class StripFinisher:
         if job is None:
             return True
         try:
-            replace_file(job.path, contact_sheet(job.moments, job.raising))
-        except (OSError, ValueError, cv2.error) as error:
-            logger.warning("%s shows nothing of after the alarm: %s", job.path, error)
+            job.done(self._store.replace(job.file, contact_sheet(job.moments, job.raising)))
+        except (OSError, ValueError, cv2.error, SQLAlchemyError) as error:
+            logger.warning("%s shows nothing of after the alarm: %s", job.file.uri, error)
         with self._lock:
-            self._waiting.pop(job.path, None)
+            self._waiting.pop(job.file.uri, None)
         return True
 
     def _finish_idle(self) -> None:

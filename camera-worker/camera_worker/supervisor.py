@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import UTC, datetime
 from pathlib import Path
 
+from almenara.alarms.config import load_alarms_config
 from almenara.contracts import Observation
 from almenara.errors import AlmenaraError
 from almenara.settings import Settings
-from camera_worker.alarming import AlarmDesk
+from camera_worker.alarming import AlarmDesk, Record
 from camera_worker.camera import Camera
 from camera_worker.client import VisionClient
 from camera_worker.config import CameraConfig, WorkerConfig
@@ -23,7 +24,7 @@ from camera_worker.history import History
 from camera_worker.reloading import changed_cameras, settings_that_wait
 from camera_worker.sight import Sight, SystemAlarm
 from camera_worker.states import Scored
-from camera_worker.status import StatusServer
+from camera_worker.status import StatusServer, what_is_blind
 from camera_worker.watchdog import EXIT_STUCK, Watchdog
 
 __all__ = ["EXIT_STUCK", "Supervisor", "ending_signals"]
@@ -103,14 +104,14 @@ class Supervisor:
 
         A camera that fails for good, such as a file that is no video, is logged and leaves the others running. Returns
         the exit code: 0, or 70 after three capture threads that got stuck. Raises AlmenaraError when the alarm database
-        cannot be opened or the status server cannot listen, and the first camera's failure once all have ended by
-        themselves.
+        cannot be opened, alarms.yaml is wrong or the status server cannot listen, and the first camera's failure once
+        all have ended by themselves.
         """
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop}
         if self._load:
             handlers[signal.SIGHUP] = self.reload
         with contextlib.ExitStack() as stack:
-            self._desk = stack.enter_context(AlarmDesk(self._var_dir)) if self._config.alerts else None
+            self._desk = stack.enter_context(self._new_desk()) if self._config.alerts else None
             stack.enter_context(_handled(handlers))
             async with self._client, self._serving():
                 self._start([self._new_camera(camera) for camera in self._config.cameras])
@@ -120,11 +121,25 @@ class Supervisor:
     def _var_dir(self) -> Path:
         return (self._config.var_dir or self._settings.var_dir).resolve()
 
-    def _new_client(self) -> VisionClient:
+    @property
+    def _api(self) -> Record:
         api, settings = self._config.api, self._settings
         key = api.key or settings.api_key
         url = api.url or f"http://{settings.api_host}:{settings.api_port}"
-        return VisionClient(url, key=key.get_secret_value() if key else None, timeout=api.timeout)
+        return Record(url, key.get_secret_value() if key else None)
+
+    def _new_client(self) -> VisionClient:
+        return VisionClient(self._api.url, key=self._api.key, timeout=self._config.api.timeout)
+
+    def _new_desk(self) -> AlarmDesk:
+        config = self._config
+        return AlarmDesk(
+            self._var_dir,
+            config=load_alarms_config(config.alarms_file or self._settings.alarms_file),
+            name=config.name,
+            blind=lambda: "; ".join(what_is_blind(self)) or None,
+            record=self._api if config.forward else None,
+        )
 
     def _new_camera(self, config: CameraConfig) -> Camera:
         history = History(config.evidence.before, config.evidence.after)

@@ -12,6 +12,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from almenara import __version__
@@ -83,6 +84,8 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
         timeout_graceful_shutdown=round(settings.request_timeout_seconds) + 1,
     )
     server = uvicorn.Server(config)
+    app.state.stopping = lambda: server.should_exit
+    logging.getLogger("uvicorn.error").addFilter(lambda line: not _is_traceback_of_failure(app, line))
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     _LOG.info("listening", extra={"url": url, "version": __version__, "key_required": settings.api_key is not None})
@@ -98,6 +101,11 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
         return 0
     sys.stderr.write(f"almenara-api: {getattr(app.state, 'failure', 'The service could not start; see above.')}\n")
     return 2
+
+
+def _is_traceback_of_failure(app: FastAPI, line: logging.LogRecord) -> bool:
+    """Whether it is the web server's traceback of a failed start whose sentence is told anyhow."""
+    return hasattr(app.state, "failure") and line.getMessage().startswith("Traceback")
 
 
 def _end(_: int, __: FrameType | None) -> None:

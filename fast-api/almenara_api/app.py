@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 
 from almenara import __version__
-from almenara.errors import ConfigurationError
+from almenara.errors import ConfigurationError, InputError
 from almenara.settings import Settings
 from almenara_api import problems
 from almenara_api.metrics import Metrics
 from almenara_api.middleware import BodyLimit, RequestContext
-from almenara_api.routes import platform, vibration, vision
+from almenara_api.routes import alarms, events, platform, record, suppression, vibration, vision
 from almenara_api.services import Services, require_api_key
 
 _DESCRIPTION = """Industrial anomaly detection: post a picture or a vibration window, get a verdict that says what, how
@@ -32,21 +32,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            services = await asyncio.to_thread(Services.start, chosen, metrics)
-        except ConfigurationError as error:
+            services = await asyncio.to_thread(Services.start, chosen, metrics, app.state.stopping)
+        except (ConfigurationError, InputError) as error:
             app.state.failure = error  # the server only says that the start failed
             raise
         app.state.services = services
         try:
             yield
         finally:
+            await services.feed.close()
             await asyncio.to_thread(services.close)
 
     app = FastAPI(title="Almenara", version=__version__, description=_DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.state.stopping = lambda: False  # a server that can tell replaces it before the start, so that streams end
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
     app.add_middleware(RequestContext, metrics=metrics)
-    for router in (vision.router, vibration.router, platform.router):
-        app.include_router(router, dependencies=[Depends(require_api_key)])
-    app.include_router(platform.open_router)
+    subjects = (vision, vibration, events, suppression, record, alarms, platform)  # {alarm_id} would hide /events
+    for subject in subjects:
+        app.include_router(subject.router, dependencies=[Depends(require_api_key)])
+    for router in (alarms.linked_router, platform.open_router):
+        app.include_router(router)
     return app

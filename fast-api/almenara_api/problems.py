@@ -19,6 +19,11 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:almenara:problem:"
 
 _STATUS_BY_CODE = {
+    "alarm-unknown": 404,
+    "source-unknown": 404,
+    "silence-unknown": 404,
+    "alarm-not-latched": 409,
+    "report-of-own-alarm": 409,
     "body-too-large": 413,
     "image-too-large": 413,
     "recording-too-long": 413,

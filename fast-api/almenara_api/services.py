@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import hmac
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from pathlib import Path as FilePath
+from typing import Annotated, TypeVar
 
-from fastapi import Depends, Path, Request, Security
+from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import APIKeyHeader
 
 from almenara import servable
+from almenara.alarms.config import load_alarms_config
+from almenara.alarms.links import Links
+from almenara.alarms.office import AlarmOffice
 from almenara.contracts import Task
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
 from almenara_api.assets import AssetWatch
 from almenara_api.cache import ModelCache
+from almenara_api.feed import ChangeFeed, newest
 from almenara_api.inference import InferencePool
 from almenara_api.metrics import Metrics
+from almenara_api.pools import AlarmPool
 from almenara_api.problems import Problem
+from almenara_api.record import Wanted
 from almenara_api.store import Loaded, ModelStore, Snapshot, Source
 
 _HOW_TO_REGISTER = (
@@ -26,6 +35,8 @@ _HOW_TO_REGISTER = (
     "`almenara train vibration --data FOLDER`; or promote a version: `almenara models promote NAME VERSION`."
 )
 _API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="needed when the service has a key")
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -36,22 +47,34 @@ class Services:
     metrics: Metrics
     models: ModelStore
     pool: InferencePool
+    office: AlarmOffice
     assets: AssetWatch
+    alarms: AlarmPool
+    figures: AlarmPool
+    files: AlarmPool
+    feed: ChangeFeed
+    wanted: Wanted
 
     @classmethod
-    def start(cls, settings: Settings, metrics: Metrics) -> Services:
+    def start(cls, settings: Settings, metrics: Metrics, stopping: Callable[[], bool] = lambda: False) -> Services:
         """Open the alarm database and begin to follow the registry.
 
+        Args:
+            settings: of the service.
+            metrics: its instruments.
+            stopping: whether the server is about to end.
+
         Raises:
-            ConfigurationError: the alarm database or the var directory cannot be used.
+            ConfigurationError: the alarm database, alarms.yaml or the var directory cannot be used.
         """
-        try:
-            assets = AssetWatch(settings, metrics)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{settings.var_dir.resolve()} cannot be written: {error.strerror}.",
-                "Correct its rights, or set ALMENARA_VAR_DIR.",
-            ) from error
+        office = open_office(settings)
+        patience = settings.request_timeout_seconds
+        alarms = AlarmPool(patience)
+        feed = ChangeFeed(
+            lambda after, limit: alarms.run(partial(office.store.changes_after, after, limit)),
+            lambda: alarms.run(partial(newest, office.store.changes_after)),
+            stopping,
+        )
         models = ModelStore(
             lambda: _open_registry(settings.tracking_uri),
             ModelCache(settings.model_cache_dir, settings.tracking_uri),
@@ -59,16 +82,42 @@ class Services:
             on_change=lambda snapshot: _export(snapshot, metrics),
         )
         pool = InferencePool(settings.max_queue, settings.request_timeout_seconds, metrics)
-        services = cls(settings, metrics, models, pool, assets)
+        assets = AssetWatch(office, settings, metrics)
+        services = cls(
+            settings,
+            metrics,
+            models,
+            pool,
+            office,
+            assets,
+            alarms,
+            figures=AlarmPool(patience, name="figures", waits_for="the figures", workers=1, max_queue=4),
+            files=AlarmPool(patience, name="evidence", waits_for="the evidence", workers=2, max_queue=16),
+            feed=feed,
+            wanted=Wanted(office.store, office.evidence),
+        )
         services.models.start()
-        services.assets.start()
+        services.wanted.start()
+        services.office.start()
         return services
 
     def close(self) -> None:
         """Stop every thread; jobs that run end first."""
         self.models.stop()
         self.pool.close()
-        self.assets.close()
+        self.wanted.close()
+        for alarm_pool in (self.figures, self.files, self.alarms):
+            alarm_pool.close()
+        self.office.close()
+
+    @property
+    def normals(self) -> FilePath:
+        """Folder of the confirmed normals."""
+        return self.settings.confirmed_normal_dir
+
+    async def write(self, call: Callable[[], _Result]) -> _Result:
+        """Make a call that writes to the alarm database, which a full disk must not prevent."""
+        return await self.alarms.run(partial(self.office.committing, call))
 
     def vision_model(self, name: str) -> servable.VisionModel:
         """The vision model in service under a name, else the Problem that says why there is none."""
@@ -144,6 +193,27 @@ ServicesDependency = Annotated[Services, Depends(find_services)]
 ModelName = Annotated[str, Path(alias="model", max_length=100, description="registered model name")]
 
 
+def open_office(settings: Settings) -> AlarmOffice:
+    """The office of this service's alarms; its links to evidence are signed when there is a key.
+
+    Raises:
+        ConfigurationError: the alarm database, alarms.yaml or the var directory cannot be used.
+    """
+    links = _links(settings)
+    try:
+        return AlarmOffice(
+            settings.alarms_database_url,
+            settings.var_dir.resolve(),
+            config=load_alarms_config(settings.alarms_file),
+            token=None if links is None else links.sign,
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"{settings.var_dir.resolve()} cannot be written: {error.strerror}.",
+            "Correct its rights, or set ALMENARA_VAR_DIR.",
+        ) from error
+
+
 def require_api_key(services: ServicesDependency, key: Annotated[str | None, Security(_API_KEY)] = None) -> None:
     """Refuse a request without the service's key, when it has one."""
     expected = services.settings.api_key
@@ -157,6 +227,29 @@ def require_api_key(services: ServicesDependency, key: Annotated[str | None, Sec
             "Send the key that the service was started with in ALMENARA_API_KEY.",
             headers={"WWW-Authenticate": 'ApiKey realm="almenara"'},
         )
+
+
+def require_key_or_link(
+    request: Request,
+    services: ServicesDependency,
+    key: Annotated[str | None, Security(_API_KEY)] = None,
+    token: Annotated[str | None, Query(max_length=100, description="of a signed link")] = None,
+) -> None:
+    """As `require_api_key`, but a link that was signed for the path opens it too."""
+    links = _links(services.settings)
+    if links is None or token is None:
+        require_api_key(services, key)
+    elif not links.valid(request.url.path, token):
+        raise Problem(
+            401,
+            "link-invalid",
+            "The link is not valid for this file, or its seven days are over.",
+            "Open the alarm with the API's key.",
+        )
+
+
+def _links(settings: Settings) -> Links | None:
+    return None if settings.api_key is None else Links(settings.api_key.get_secret_value())
 
 
 def _open_registry(tracking_uri: str) -> Source:

@@ -80,7 +80,7 @@ def test_rain_on_the_tank_raises_one_alarm_with_its_overlay(mlflow_address: str,
                         assert time.monotonic() < deadline, (tmp_path / "worker.log").read_text()[-3000:]
                         time.sleep(0.5)
     assert [alarm.source for alarm in alarms] == ["tank"]
-    pictures = [path for path in alarms[0].evidence if Path(path).suffix in {".jpg", ".png"}]
+    pictures = [file.uri for file in alarms[0].evidence if file.media_type.startswith("image/")]
     assert any("overlay" in path for path in pictures)
     assert all(cv2.imread(path) is not None for path in pictures)
     assert closest_frame(next(path for path in pictures if "overlay" not in path), reel) >= len(held_out)

@@ -19,11 +19,17 @@ import httpx
 import numpy as np
 import pytest
 
-from almenara.contracts import BearingFeaturesInput, VibrationVerdict, VisionVerdict
-from almenara.vibration import verdict as vibration
-from almenara.vibration.bearings import bearing
+from almenara.contracts import VibrationVerdict, VisionVerdict
 from almenara.vision import images
-from tests.support.api import RunningApi, cache_champions, faulty_signal, healthy_signal, running_api, wait_until
+from tests.support.api import (
+    RunningApi,
+    cache_champions,
+    faulty_signal,
+    healthy_features,
+    healthy_signal,
+    running_api,
+    wait_until,
+)
 from tests.support.packages import classifier_candidate, novelty_candidate, vision_candidate
 
 VISION = "/v1/vision/darkness/predict"
@@ -39,15 +45,6 @@ def picture(grey: int, height: int = 48, width: int = 64) -> np.ndarray:
 
 GOOD_JPEG = images.encode_jpeg(picture(200))
 DARK_JPEG = images.encode_jpeg(picture(20))
-
-
-def healthy_features() -> np.ndarray:
-    spec = classifier_candidate().card.input
-    assert isinstance(spec, BearingFeaturesInput)
-    rows = [
-        vibration.prepare(healthy_signal(seed), 12_000, 1772, bearing("6205-2RS"), spec).features for seed in range(12)
-    ]
-    return np.concatenate(rows)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +334,7 @@ def test_an_assets_baseline_judges_its_windows_and_raises_its_alarm(api: Running
         "bearing-baseline-pump-1",
     )
     assert alarm["reason"]
-    assert all(Path(path).is_file() for path in alarm["evidence"])
+    assert [Path(file["uri"]).stat().st_size for file in alarm["evidence"]] == [f["size"] for f in alarm["evidence"]]
     told = api.log.parent / "alarms" / "alarms.log"
     wait_until(told.is_file, 5)
     assert json.loads(told.read_text().splitlines()[0])["alarm"]["id"] == alarm["id"]

@@ -45,12 +45,8 @@ def test_a_whole_worker_raises_one_alarm_and_shows_no_password(tmp_path: Path) -
                 assert worker.returncode == 0
                 (alarm,) = store.alarms()
         assert alarm.source == "outflow"
-        assert [Path(path).name for path in alarm.evidence] == [
-            "frame.jpg",
-            "overlay.png",
-            "strip.jpg",
-            "verdict.json",
-        ]
+        names = ["frame.jpg", "overlay.png", "strip.jpg", "verdict.json"]
+        assert [file.name for file in alarm.evidence] == names
     lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
     assert {line["label"] for line in lines} == {"normal", "anomaly"}
     assert {line["camera"] for line in lines} == {"outflow"}

@@ -149,7 +149,7 @@ def test_an_invalid_file_changes_nothing_and_is_told_with_its_line(rig: Rig, cap
     file.write(rig.camera_text("b", "fpps: 3"))
     file.reload(caplog)
     assert "The configuration is left as it was" in caplog.text
-    assert "cameras.yaml, line 13" in caplog.text
+    assert "cameras.yaml, line 15" in caplog.text
     assert rig.supervisor.cameras == {"a": before}
     file.write(rig.camera_text("a"), f"  - {{name: gone, source: {rig.var}/gone.mp4}}")
     file.reload(caplog)

@@ -120,10 +120,9 @@ def test_the_strip_of_an_alarm_shows_what_came_after(told: Told) -> None:
     told.rig.reaches(Phase.NORMAL)
     told.rig.scene.anomalous = True
     told.rig.reaches(Phase.UNACKNOWLEDGED)
-    (alarm,) = told.rig.alarms
-    (strip,) = (Path(path) for path in alarm.evidence if path.endswith("strip.jpg"))
-    early = strip.read_bytes()
-    wait_for(lambda: strip.read_bytes() != early, 3, "the whole strip")
+    early = told.rig.strip
+    wait_for(lambda: told.rig.strip != early, 3, "the whole strip")
+    assert Path(told.rig.strip.uri).stat().st_size == told.rig.strip.size
 
 
 def test_a_port_that_is_taken_ends_the_worker_with_a_sentence(told: Told, tmp_path: Path) -> None:

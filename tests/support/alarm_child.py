@@ -1,66 +1,71 @@
-"""A process that raises alarms and delivers them until it is killed: ``python alarm_child.py DIRECTORY SEED``.
+"""A process that raises alarms and delivers them until it is killed: ``python alarm_child.py DIRECTORY SEED ADDRESS``.
 
-It prints the id of each alarm after its commit. Its channel appends keys to a file and fails in 40 of 100 attempts,
-half of them after the message has arrived, as a receiver does whose answer is lost.
+It prints the id of each alarm after its commit. It posts every message as JSON to ``ADDRESS/CHANNEL``: ``hook`` takes
+everything, ``people`` three messages a second. When the file ``raise`` is gone from the directory it delivers what is
+left and ends.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import sys
 import threading
 import time
+import urllib.request
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from almenara.alarms import AlarmStore, Deliverer, Notification, Rule
+from almenara.alarms import AlarmStore, Deliverer, Message, Rule
+from almenara.alarms.channels import Pace
+from almenara.alarms.ticking import Ticker
 from almenara.contracts import Observation
 
 RULE = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=0)
 
 
-class UnreliableChannel:
-    name = "log"
+@dataclass(frozen=True)
+class HookChannel:
+    name: str
+    address: str
+    pace: Pace | None = None
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self._path = path
-        self._random = random.Random(seed)
+    def send(self, message: Message) -> None:
+        body = message.model_dump_json().encode()
+        request = urllib.request.Request(f"{self.address}/{self.name}", data=body)  # noqa: S310 - http, by the parent
+        with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+            pass
 
-    def send(self, notification: Notification) -> None:
-        fate = self._random.random()
-        if fate < 0.2:
-            raise ConnectionError("receiver is away")
-        with self._path.open("ab", buffering=0) as file:
-            file.write(f"{notification.key} {notification.event} {notification.alarm.id}\n".encode())
-            os.fsync(file.fileno())
-        if fate < 0.4:
-            raise ConnectionError("the receiver's answer was lost")
+    def close(self) -> None:
+        """Nothing is open between two messages."""
 
 
-def main(directory: Path, seed: int) -> None:
-    store = AlarmStore(f"sqlite:///{directory / 'alarms.db'}")
-    channel = UnreliableChannel(directory / "received", seed)
-    deliverer = Deliverer(
-        store, [channel], lease_seconds=0.5, poll_seconds=0.01, first_retry_seconds=0.02, longest_retry_seconds=0.2
-    )
-    threading.Thread(target=deliverer.run, args=(threading.Event(),), daemon=True).start()
-    number = seed * 1_000_000
+def observe(store: AlarmStore, source: str, anomaly: float) -> None:
+    seen = Observation(source=source, kind="vision", anomaly=anomaly, observed_at=datetime.now(UTC))
+    for transition in store.observe(seen, RULE, now=time.monotonic()):
+        if transition.raised:
+            sys.stdout.write(f"{transition.alarm_id}\n")
+            sys.stdout.flush()
+
+
+def main(directory: Path, seed: int, address: str) -> None:
+    store = AlarmStore(f"sqlite:///{directory / 'alarms.db'}", channels=("hook", "people"), monotonic=time.monotonic)
+    channels = [HookChannel("hook", address), HookChannel("people", address, Pace(limit=3, window_seconds=1))]
+    deliverer = Deliverer(store, channels, poll_seconds=0.01, first_retry_seconds=0.02, longest_retry_seconds=0.2)
+    for work in (deliverer, Ticker(store, every_seconds=0.1)):
+        threading.Thread(target=work.run, args=(threading.Event(),), daemon=True).start()
+    number = 0
     while (directory / "raise").exists():
         number += 1
-        observation = Observation(source=f"camera-{number}", kind="vision", anomaly=0.9, observed_at=datetime.now(UTC))
-        for transition in store.observe(observation, RULE, now=time.monotonic()):
-            if transition.raised:
-                sys.stdout.write(f"{transition.alarm_id}\n")
-                sys.stdout.flush()
-        if number % 3 == 0:
-            store.observe(observation.model_copy(update={"anomaly": 0.0}), RULE, now=time.monotonic())
+        source = f"camera-{seed}-{number}"
+        for anomaly in (0.9, 0.0, 0.9)[: 1 + number % 3]:
+            observe(store, source, anomaly)
         time.sleep(random.random() * 0.04)
     while store.pending_deliveries():
         time.sleep(0.02)
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)  # failing is this channel's purpose
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    logging.disable(logging.WARNING)  # failing is the receivers' purpose
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from almenara.alarms import Notification
+from almenara.alarms import AlarmStore, Change, EvidenceFile, Message, Notification, Rule
+from almenara.alarms.channels import Pace
 from almenara.contracts import ModelRef, Observation
 
 START = datetime(2026, 3, 1, 6, 0, tzinfo=UTC)
 MODEL = ModelRef(name="outflow", version="3", alias="champion")
+NOW_RULE = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=0)
+SLOW_RULE = Rule(on_delay_seconds=2, off_delay_seconds=5, cooldown_seconds=60, priority="critical")
 
 
 @dataclass
@@ -31,13 +34,28 @@ class CollectingChannel:
 
     name: str = "log"
     failures: int = 0
-    received: list[Notification] = field(default_factory=list)
+    pace: Pace | None = None
+    messages: list[Message] = field(default_factory=list)
+    closed: bool = False
 
-    def send(self, notification: Notification) -> None:
+    @property
+    def received(self) -> list[Notification]:
+        return [notification for message in self.messages for notification in message.notifications]
+
+    def send(self, message: Message) -> None:
         if self.failures > 0:
             self.failures -= 1
             raise ConnectionError("receiver is away")
-        self.received.append(notification)
+        self.messages.append(message)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def evidence_file(name: str = "frame.jpg", content: str = "0") -> EvidenceFile:
+    return EvidenceFile(
+        name=name, uri=f"/evidence/{name}", sha256=content * 64, size=len(content), media_type="image/jpeg"
+    )
 
 
 def observation(anomaly: float | None, *, source: str = "outflow-1", at: datetime = START) -> Observation:
@@ -49,3 +67,16 @@ def observation(anomaly: float | None, *, source: str = "outflow-1", at: datetim
         model=MODEL,
         observed_at=at,
     )
+
+
+def observe(
+    store: AlarmStore, clock: Clock, anomaly: float | None, rule: Rule = NOW_RULE, *, source: str = "outflow-1"
+) -> list[Change]:
+    """Let a store see something now; what changed."""
+    seen = observation(anomaly, source=source, at=clock.wall())
+    return [transition.change for transition in store.observe(seen, rule, now=clock.seconds)]
+
+
+def told(store: AlarmStore, channel: str = "log") -> list[str]:
+    """What is to be told on a channel, oldest first."""
+    return [each.notification.event for each in store.pending_deliveries() if each.channel == channel]

@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -17,12 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almenara import servable
-from almenara.contracts import Candidate, Card
+from almenara.alarms import AlarmRecord, Phase
+from almenara.alarms.records import EvidenceFile, Report, Transition
+from almenara.alarms.vocabulary import Change
+from almenara.contracts import BearingFeaturesInput, Candidate, Card
 from almenara.errors import RegistryError
 from almenara.processes import answers
 from almenara.registry import Served
+from almenara.vibration import verdict as vibration
+from almenara.vibration.bearings import bearing
 from almenara_api.cache import Entry, ModelCache
 from tests.support import servers
+from tests.support.packages import classifier_candidate
 
 NOWHERE = "http://127.0.0.1:9"
 """A registry's address at which nothing listens."""
@@ -131,11 +139,58 @@ def wait_until(condition: Callable[[], bool], seconds: float, log: Path | None =
         time.sleep(0.05)
 
 
+def reported(source: str, at: datetime, origin: str = "worker-1") -> Report:
+    """What a worker reports when it raises its first alarm of a source, with one file that is not here."""
+    key, alarm_id = str(uuid.uuid4()), str(uuid.uuid4())
+    frame = EvidenceFile(
+        name="frame.jpg", uri=f"/elsewhere/{alarm_id}/frame.jpg", sha256="0" * 64, size=10, media_type="image/jpeg"
+    )
+    alarm = AlarmRecord(
+        id=alarm_id,
+        origin=origin,
+        revision=1,
+        source=source,
+        kind="vision",
+        priority="high",
+        phase=Phase.UNACKNOWLEDGED,
+        score=0.9,
+        peak=0.9,
+        reason="",
+        model=None,
+        evidence=(frame,),
+        raised_at=at,
+        idempotency_key=key,
+    )
+    transition = Transition(
+        key=key,
+        origin=origin,
+        source=source,
+        alarm_id=alarm_id,
+        change=Change.RAISED,
+        previous=Phase.PENDING,
+        phase=Phase.UNACKNOWLEDGED,
+        at=at,
+        anomaly=0.9,
+        reason="",
+    )
+    return Report(transition=transition, alarm=alarm)
+
+
 def healthy_signal(seed: int, samples: int = 12_000) -> NDArray[np.float32]:
     """One second of a quiet machine at 12 kHz: a shaft line in white noise."""
     time_s = np.arange(samples) / 12_000
     noise = np.random.default_rng(seed).normal(0, 0.1, samples)
     return (noise + 0.05 * np.sin(2 * np.pi * 29.5 * time_s)).astype(np.float32)
+
+
+def healthy_features() -> NDArray[np.float32]:
+    """What a baseline of the quiet machine is learnt from: one row a signal."""
+    spec = classifier_candidate().card.input
+    assert isinstance(spec, BearingFeaturesInput)
+    rows = [
+        vibration.prepare(healthy_signal(seed), 12_000, 1772, bearing("6205-2RS"), spec).features for seed in range(12)
+    ]
+    return np.concatenate(rows)
 
 
 def faulty_signal(seed: int, samples: int = 12_000) -> NDArray[np.float32]:

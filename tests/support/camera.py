@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -181,23 +181,20 @@ class ScoringApi:
             self._runner = None
 
     async def _start(self) -> None:
-        application = web.Application(client_max_size=8 * 2**20, middlewares=[self._count])
-        application.router.add_post("/v1/vision/{model}/predict", self._predict)
+        application = web.Application(client_max_size=8 * 2**20)
+        application.router.add_post("/v1/vision/{model}/predict", self._count)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 
-    @web.middleware
-    async def _count(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def _count(self, request: web.Request) -> web.StreamResponse:
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
             await asyncio.sleep(self.delay)
-            return await handler(request)
+            return await self._predict(request)
         finally:
             self._in_flight -= 1
 

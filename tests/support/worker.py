@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from almenara.alarms import AlarmRecord, AlarmStore, Phase
+from almenara.alarms.records import EvidenceFile
 from almenara.settings import Settings
 from camera_worker.camera import Camera, CameraState, Scored
 from camera_worker.config import WorkerConfig, parse_config
 from camera_worker.supervisor import Supervisor
 from tests.support.camera import CameraThread, LoopThread, Scene, ScoringApi, scoring_api, simulated_camera, wait_for
+
+NAME = "worker-1"
+"""Of the worker at the plant-wide record."""
 
 
 class Rig:
@@ -43,7 +49,8 @@ class Rig:
     def whole(self, *cameras: str, head: str = "") -> str:
         """A configuration."""
         api = f'api: {{url: "{self.api.url}", timeout: 1s}}'
-        return "\n".join([api, f"var_dir: {self.var}", head, "cameras:", *cameras])
+        own = f"var_dir: {self.var}\nname: {NAME}\nforward: false"
+        return "\n".join([api, own, head, "cameras:", *cameras])
 
     def launch(self, text: str, *, load: Callable[[], WorkerConfig] | None = None) -> None:
         async def make() -> Supervisor:
@@ -58,7 +65,7 @@ class Rig:
         wait_for(lambda: self.supervisor.cameras or self.exit.done(), 10, "a worker")
         if not self.supervisor.cameras:
             self.exit.result()
-        self.store = AlarmStore(f"sqlite:///{self.var / 'alarms' / 'worker.db'}")
+        self.store = AlarmStore(f"sqlite:///{self.var / 'alarms' / 'worker.db'}", origin=NAME)
 
     def start(self, options: str = "", *, on_delay: str = "400ms", second: str = "") -> None:
         more = f"\n  - {second}\n" if second else ""
@@ -81,6 +88,19 @@ class Rig:
 
     def is_in(self, state: CameraState) -> Callable[[], bool]:
         return lambda: self.worker.state is state
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """Messages in the alarm log."""
+        log = self.var / "alarms" / "alarms.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    @property
+    def strip(self) -> EvidenceFile:
+        """The strip of pictures that the one alarm shows now."""
+        (alarm,) = self.alarms
+        (strip,) = (file for file in alarm.evidence if file.name == "strip.jpg")
+        return strip
 
     @property
     def alarms(self) -> list[AlarmRecord]:

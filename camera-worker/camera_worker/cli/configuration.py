@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from almenara.alarms.config import load_alarms_config
 from almenara.errors import InputError
 from camera_worker.config import TEMPLATE, CameraConfig, load_config
 
@@ -15,13 +16,14 @@ DEFAULT_CONFIG = Path("cameras.yaml")
 
 
 def validate(file: Annotated[Path, typer.Argument(help="Configuration file (YAML).")]) -> None:
-    """Check a configuration file; every mistake is named with its line.
+    """Check a configuration file, and the alarms file that it names; every mistake is named with its line.
 
     Secrets are read as the worker would, from the environment and from files.
 
     Example: camera-worker validate cameras.yaml
     """
     worker = load_config(file)
+    load_alarms_config(worker.alarms_file)
     for camera in worker.cameras:
         typer.echo(f"{camera.name}: {camera.parsed_source().label}, model {camera.model}{_hours(camera)}")
     typer.echo(f"{file} is valid.")

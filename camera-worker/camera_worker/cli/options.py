@@ -74,6 +74,7 @@ def configure(options: Options, environment: Mapping[str, str] = os.environ) -> 
             "alerts": (bool(options.config) and worker.alerts) if options.alerts is None else options.alerts,
             "api": worker.api.model_copy(update={"url": url}) if url else worker.api,
             "var_dir": options.var_dir or worker.var_dir,
+            "name": _worker_name(worker.name, options.shard),
             "status": _status(worker.status, options.status_port),
         }
     )
@@ -127,6 +128,11 @@ def _owned(cameras: tuple[CameraConfig, ...], text: str) -> tuple[CameraConfig, 
     else:
         logger.warning("shard %s has none of the %d cameras; it waits for a reload (SIGHUP)", shard, len(cameras))
     return owned
+
+
+def _worker_name(name: str, shard: str | None) -> str:
+    """Workers that share a file are told apart by the number of their shard."""
+    return f"{name}-{Shard.parse(shard).index}" if shard else name
 
 
 def _names(cameras: tuple[CameraConfig, ...]) -> str:

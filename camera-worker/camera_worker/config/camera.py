@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from almenara.alarms.rule import Rule
 from almenara.configuration.values import (
     Number,
     OptionalDuration,
@@ -22,6 +23,8 @@ from camera_worker.sight import DETECTION
 from camera_worker.sources import ReadOptions, Source, SourceKind
 
 DEFAULT_FPS = 2.0
+_STALE_SECONDS = 10.0
+_STALE_KEY_FRAMES_SECONDS = 90.0
 
 _NAME = matching(
     r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}", "write letters, digits, '.', '_' and '-', at most 80, a letter or digit first"
@@ -217,6 +220,17 @@ class CameraConfig(Part):
     def parsed_schedule(self) -> Schedule | None:
         """When the camera is watched; None is always."""
         return Schedule.parse(self.schedule.time_zone, self.schedule.active) if self.schedule else None
+
+    def rule(self) -> Rule:
+        """When its verdicts become an alarm.
+
+        A camera that gives neither verdict nor reason for 10 s, or for longer where its pictures are far apart, is
+        unknown; a video file is not, since its time passes only while it is read.
+        """
+        if self.parsed_source().kind is SourceKind.FILE and not self.realtime:
+            return self.alarm.rule()
+        apart = _STALE_KEY_FRAMES_SECONDS if self.frames == "keyframes" else 3 / (self.fps or DEFAULT_FPS)
+        return self.alarm.rule(max(_STALE_SECONDS, 2 * self.read_timeout, apart))
 
     def read_options(self) -> ReadOptions:
         """How the source is read; snapshots at least twice within `read_timeout`, so that one may be lost.

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from almenara.configuration.values import Part, PositiveDuration, SecretFile, WholeNumber, only_one, parse_api_url
+from almenara.configuration.values import (
+    Part,
+    PositiveDuration,
+    SecretFile,
+    WholeNumber,
+    matching,
+    only_one,
+    parse_api_url,
+)
+from almenara.settings import ApiKey, sendable_key
 from camera_worker.config.camera import CameraConfig
+
+
+def _host_name() -> str:
+    """This machine's name, of characters that a worker's name may have."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-._")[:80] or "worker"
 
 
 class ApiConfig(Part):
@@ -20,10 +36,10 @@ class ApiConfig(Part):
         title="Address",
         description="of the API, such as `http://127.0.0.1:8000`; else ALMENARA_API_HOST and ALMENARA_API_PORT",
     )
-    key_file: SecretFile | None = Field(
+    key_file: Annotated[SecretFile, AfterValidator(sendable_key)] | None = Field(
         default=None, title="Key file", description="holds the key as its only line, instead of `key`"
     )
-    key: SecretStr | None = Field(
+    key: ApiKey | None = Field(
         default=None,
         validate_default=True,
         title="Key",
@@ -49,6 +65,13 @@ class StatusConfig(Part):
 class WorkerConfig(Part):
     """The whole worker."""
 
+    name: Annotated[
+        str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}", "write letters, digits, '.', '_' and '-', at most 80")
+    ] = Field(
+        default_factory=_host_name,
+        title="Name",
+        description="of this worker at the plant-wide record, its own among all; else the host's",
+    )
     api: ApiConfig = Field(default=ApiConfig(), title="API", description="where verdicts come from")
     status: StatusConfig | None = Field(
         default=None, title="Status", description="addresses that tell how the worker is; none without it"
@@ -57,6 +80,14 @@ class WorkerConfig(Part):
         default=30.0, le=3600, title="Blind after", description="blindness that lasts so long is an alarm"
     )
     alerts: bool = Field(default=True, title="Alerts", description="raises alarms; `false` only scores")
+    alarms_file: Path | None = Field(
+        default=None,
+        title="Alarms file",
+        description="who is told of alarms; else ALMENARA_ALARMS_FILE, or the log alone",
+    )
+    forward: bool = Field(
+        default=True, title="Forward", description="alarms go to the plant-wide record behind the API too"
+    )
     var_dir: Path | None = Field(
         default=None, title="Folder", description="of alarm database, alarm log and evidence; else ALMENARA_VAR_DIR"
     )

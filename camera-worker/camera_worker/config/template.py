@@ -17,6 +17,9 @@ api:
 
 blind_after: 30s                 # a camera, or all of detection, blind for so long is an alarm
 alerts: true                     # raise alarms; false only scores
+# alarms_file: alarms.yaml       # who is told of alarms; else ALMENARA_ALARMS_FILE, or the log alone
+forward: true                    # alarms go to the plant-wide record behind the API too
+# name: worker-1                 # of this worker there, its own among all; else the host's name
 # var_dir: var                   # alarm database, alarm log and evidence; else ALMENARA_VAR_DIR
 
 cameras:
@@ -47,6 +50,10 @@ cameras:
       deadband: 0.05             # normal again below threshold - deadband
       on_delay: 2s               # how long it lasts before an alarm is raised
       off_delay: 5s              # how long it is normal before the alarm returns
+      # k: 3                     # so many of the last n verdicts decide, either way
+      # n: 5
       cooldown: 60s              # least time between two messages about one camera
+      repeat_interval: 4h        # an alarm nobody acknowledges is told again after this; 0s: never
+      # latch: true              # an alarm that is over stands until somebody resets it
       priority: high             # low, medium, high or critical
 """

@@ -1,14 +1,12 @@
-"""What is in service, which alarms stand, and how the service itself is doing."""
+"""What is in service, and how the service itself is doing."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from almenara.alarms import AlarmRecord
 from almenara.contracts import Contract
 from almenara_api.problems import responses
 from almenara_api.services import ServicesDependency
@@ -36,12 +34,6 @@ class Ready(Contract):
 async def models(services: ServicesDependency) -> list[ModelStatus]:
     """Every model whose alias `champion` is set, by name; `refused` tells why a newer version is not served."""
     return services.models.statuses()
-
-
-@router.get("/alarms", summary="The alarms of the assets", responses=responses(401, 422))
-async def alarms(services: ServicesDependency, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AlarmRecord]:
-    """The alarms that this service raised, the one raised last first."""
-    return await asyncio.to_thread(services.assets.alarms, limit)
 
 
 @open_router.get("/health/live", summary="Does the process answer?")

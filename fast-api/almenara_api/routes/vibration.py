@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,11 +14,12 @@ from pydantic import Field
 from almenara import servable
 from almenara.contracts import Contract, VibrationVerdict
 from almenara.errors import InputError
-from almenara_api.assets import Window
 from almenara_api.bodies import media_type, read_body
+from almenara_api.evidence import Window
 from almenara_api.problems import responses
 from almenara_api.services import ModelName, Services, ServicesDependency
 from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationParameters, parse
+from almenara_api.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["vibration"])
 
@@ -69,32 +72,48 @@ async def predict(
     kind = media_type(request, (JSON, RAW, *FILES))
     with services.metrics.stage("vibration", "read"):
         body = await read_body(request, services.settings.request_timeout_seconds)
-    answer = await services.pool.run("vibration", _job(services, found, body, kind, query))
-    return Response(answer.model_dump_json(), media_type="application/json")
+    arrived = time.monotonic()
+    with services.assets.turns.turn() as turn:
+        judged = await services.pool.run("vibration", _job(services, found, body, kind, query, turn))
+        if turn.asset:
+            with services.metrics.stage("vibration", "alarm"):
+                await turn.come(services.settings.request_timeout_seconds)
+                await services.alarms.run(partial(_observe, services, turn.asset, judged, arrived))
+    return Response(judged.answer.model_dump_json(), media_type="application/json")
+
+
+@dataclass(frozen=True)
+class _Judged:
+    posted: Posted
+    verdicts: tuple[VibrationVerdict, ...]
+
+    @property
+    def answer(self) -> VibrationVerdict | VibrationVerdicts:
+        return VibrationVerdicts(verdicts=self.verdicts) if self.posted.several else self.verdicts[0]
 
 
 def _job(
-    services: Services, model: servable.VibrationModel, body: bytes, kind: str, query: VibrationParameters
-) -> Callable[[], VibrationVerdict | VibrationVerdicts]:
+    services: Services, model: servable.VibrationModel, body: bytes, kind: str, query: VibrationParameters, turn: Turn
+) -> Callable[[], _Judged]:
     metrics = services.metrics
 
-    def judge() -> VibrationVerdict | VibrationVerdicts:
+    def judge() -> _Judged:
         with metrics.stage("vibration", "decode"):
             posted = parse(body, kind, query, services.settings.max_samples)
-        baseline = services.baseline(posted.parameters.asset, model.ref.name)
+        asset = posted.parameters.asset
+        baseline = services.baseline(asset, model.ref.name)
+        if asset is not None and baseline is not None:
+            turn.take(asset)
         with metrics.stage("vibration", "inference"):
             verdicts = tuple(_judge(model, baseline, posted, index) for index in range(len(posted.signals)))
         for verdict in verdicts:
             if verdict.novelty is not None:
                 metrics.anomaly.labels(verdict.novelty.model.name).observe(verdict.novelty.anomaly)
-        if posted.parameters.asset is not None and baseline is None:
+        if asset is not None and baseline is None:
             verdicts = tuple(
                 verdict.model_copy(update={"quality": (*verdict.quality, NO_BASELINE)}) for verdict in verdicts
             )
-        elif posted.parameters.asset is not None:
-            with metrics.stage("vibration", "alarm"):
-                _observe(services, posted.parameters.asset, posted, verdicts)
-        return VibrationVerdicts(verdicts=verdicts) if posted.several else verdicts[0]
+        return _Judged(posted, verdicts)
 
     return judge
 
@@ -118,9 +137,10 @@ def _judge(
         raise InputError(error.code, f"signals[{index}]: {error.fact}", error.remedy) from error
 
 
-def _observe(services: Services, asset: str, posted: Posted, verdicts: tuple[VibrationVerdict, ...]) -> None:
+def _observe(services: Services, asset: str, judged: _Judged, arrived: float) -> None:
+    posted = judged.posted
     told = posted.parameters.model_dump(exclude_none=True, exclude={"sampling_rate_hz"})
-    ended = time.monotonic() - sum(signal.size for signal in posted.signals) / posted.sampling_rate_hz
-    for signal, verdict in zip(posted.signals, verdicts, strict=True):
+    ended = arrived - sum(signal.size for signal in posted.signals) / posted.sampling_rate_hz
+    for signal, verdict in zip(posted.signals, judged.verdicts, strict=True):
         ended += signal.size / posted.sampling_rate_hz
         services.assets.observe(asset, Window(signal, posted.sampling_rate_hz, told), verdict, ended=ended)

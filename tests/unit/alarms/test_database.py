@@ -14,12 +14,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 from sqlalchemy.exc import OperationalError
 
-from almenara.alarms import AlarmStore, Deliverer, Rule, database
+from almenara.alarms import AlarmStore, Phase, Rule, database
 from almenara.alarms.database import open_database
 from almenara.alarms.tables import metadata
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
-from tests.support.alarms import CollectingChannel, observation
+from tests.support.alarms import NOW_RULE, Clock, observation, observe, told
 from tests.support.postgresql import postgresql_server
 
 
@@ -41,7 +41,7 @@ def test_migrations_make_the_tables_that_queries_use(url: str) -> None:
         assert nullable == {c.name: c.nullable for c in table.c}
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "alarm_revision"})
-        assert context.get_current_revision() == "0001"
+        assert context.get_current_revision() == "0002"
         added = [d for d in compare_metadata(context, metadata) if str(d[0]).startswith("add_")]
     assert added == []
     engine.dispose()
@@ -119,15 +119,16 @@ def postgresql() -> Iterator[str]:
         yield address
 
 
-def test_postgresql_keeps_alarms_and_tells_them(postgresql: str) -> None:
-    rule, log = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=60), CollectingChannel()
-    with AlarmStore(postgresql) as store:
-        for second, anomaly in enumerate([0.9, 0.1, 0.8]):
-            store.observe(observation(anomaly), rule, now=float(second))
-        store.acknowledge(store.alarms()[0].id, "eva")
-        assert Deliverer(store, [log]).drain() == 2
-        assert store.pending_deliveries() == [], "what was held back is withdrawn"
-    assert [n.event for n in log.received] == ["raised", "returned"]
+def test_postgresql_keeps_alarms_and_their_messages(postgresql: str, clock: Clock) -> None:
+    with AlarmStore(postgresql, wall_clock=clock.wall) as store:
+        for anomaly in (0.9, 0.1, 0.8):
+            observe(store, clock, anomaly, NOW_RULE.model_copy(update={"cooldown_seconds": 60}))
+        assert told(store) == ["raised"]
+        store.acknowledge(store.alarms()[0].id, "eva", verdict="true_alarm")
+        clock.forward(60)
+        store.tick(clock.seconds)
+        assert told(store) == ["raised"], "nobody needs to be told of what was acknowledged"
+        assert store.alarms()[0].phase is Phase.ACKNOWLEDGED
 
 
 def test_statement_that_waits_for_a_lock_fails_before_a_request_is_over(

@@ -1,63 +1,24 @@
-"""The alarm state machine: every phase, delay, deadband and message."""
+"""The alarm state machine: readings, deadband, delays, acknowledgement and unknown."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
-from almenara.alarms.state import (
-    Acknowledgement,
-    Change,
-    Effect,
-    Event,
-    Move,
-    Notify,
-    Phase,
-    Reading,
-    Rule,
-    State,
-    resume,
-    step,
-)
+from almenara.alarms.rule import Rule
+from almenara.alarms.state import Acknowledgement, Move, Notify, State, resume
+from almenara.alarms.vocabulary import Change, Phase
+from tests.support.alarm_source import Source, moves, told
 
-RULE = Rule(threshold=0.5, deadband=0.1, on_delay_seconds=2, off_delay_seconds=5, cooldown_seconds=60)
 ACK = Acknowledgement()
-
-
-@dataclass
-class Source:
-    """A source under a rule, driven by (seconds, anomaly) pairs."""
-
-    rule: Rule = RULE
-    state: State = field(default_factory=State)
-
-    def at(self, now: float, event: float | Event | None) -> tuple[Effect, ...]:
-        if event is None or isinstance(event, (int, float)):
-            event = Reading(event)
-        self.state, effects = step(self.state, event, now, self.rule)
-        return effects
-
-    def raised(self) -> Source:
-        self.at(0, 0.9)
-        self.at(2, 0.9)
-        assert self.state.visible is Phase.UNACKNOWLEDGED
-        return self
-
-
-def moves(effects: tuple[Effect, ...]) -> list[Change]:
-    return [effect.change for effect in effects if isinstance(effect, Move)]
-
-
-def told(effects: tuple[Effect, ...]) -> list[str]:
-    return [effect.event for effect in effects if isinstance(effect, Notify)]
 
 
 def test_normal_readings_change_nothing() -> None:
     source = Source()
     assert source.at(0, 0.1) == ()
-    assert source.state == State()
+    assert source.state == State(seen_at=0)
 
 
 def test_reading_at_the_threshold_starts_the_on_delay_and_tells_nobody() -> None:
@@ -106,14 +67,11 @@ def test_reading_in_the_deadband_starts_nothing() -> None:
     assert source.state.visible is Phase.NORMAL
 
 
-def test_alarm_returns_after_the_off_delay_and_its_return_is_told() -> None:
+def test_alarm_returns_after_the_off_delay() -> None:
     source = Source().raised()
     assert source.at(3, 0.1) == ()
     assert source.at(7.9, 0.1) == ()
-    assert source.at(8, 0.1) == (
-        Move(Change.RETURNED, Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED),
-        Notify("returned"),
-    )
+    assert source.at(8, 0.1) == (Move(Change.RETURNED, Phase.UNACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED),)
 
 
 def test_reading_above_restarts_the_off_delay() -> None:
@@ -158,25 +116,21 @@ def test_acknowledged_alarm_stays_active_until_it_returns() -> None:
     source = Source().raised()
     assert source.at(3, ACK) == (Move(Change.ACKNOWLEDGED, Phase.UNACKNOWLEDGED, Phase.ACKNOWLEDGED),)
     source.at(4, 0.1)
-    effects = source.at(9, 0.1)
-    assert effects == (Move(Change.RETURNED, Phase.ACKNOWLEDGED, Phase.NORMAL), Notify("returned"))
+    assert source.at(9, 0.1) == (Move(Change.RETURNED, Phase.ACKNOWLEDGED, Phase.NORMAL),)
 
 
 def test_acknowledging_a_returned_alarm_ends_it() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
-    effects = source.at(9, ACK)
-    assert effects == (Move(Change.ACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED, Phase.NORMAL),)
+    source = Source().returned()
+    assert source.at(9, ACK) == (Move(Change.ACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED, Phase.NORMAL),)
 
 
 def test_acknowledging_a_returned_alarm_keeps_the_on_delay_that_runs() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
+    source = Source().returned()
     source.at(9, 0.9)
-    source.at(10, ACK)
-    assert source.state.visible is Phase.PENDING
+    assert source.at(10, ACK) == (
+        Move(Change.ACKNOWLEDGED, Phase.RETURNED_UNACKNOWLEDGED, Phase.NORMAL),
+        Move(Change.PENDING, Phase.NORMAL, Phase.PENDING),
+    )
     assert moves(source.at(11, 0.9)) == [Change.RAISED]
 
 
@@ -190,20 +144,17 @@ def test_acknowledging_without_an_alarm_does_nothing(anomaly: float | None) -> N
 
 
 def test_unacknowledged_alarm_that_comes_again_is_the_same_alarm() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
-    source.at(70, 0.9)
-    assert source.at(72, 0.9) == (
+    source = Source().returned()
+    source.at(62, 0.1)
+    source.at(122, 0.9)
+    assert source.at(124, 0.9) == (
         Move(Change.RAISED_AGAIN, Phase.RETURNED_UNACKNOWLEDGED, Phase.UNACKNOWLEDGED),
         Notify("raised"),
     )
 
 
 def test_spike_on_a_returned_alarm_does_not_raise_it_again() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
+    source = Source().returned()
     source.at(9, 0.9)
     source.at(10, 0.1)
     assert source.at(11.5, 0.9) == ()
@@ -250,9 +201,7 @@ def test_on_delay_is_cancelled_by_a_long_unknown() -> None:
 
 
 def test_long_unknown_cancels_the_second_on_delay_of_a_returned_alarm() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
+    source = Source().returned()
     source.at(9, 0.9)
     source.at(10, None)
     source.at(600, 0.45)
@@ -268,106 +217,25 @@ def test_alarm_can_be_acknowledged_while_unknown() -> None:
     assert moves(source.at(5, 0.9)) == [Change.REGAINED]
 
 
-def test_new_alarm_within_the_cooldown_is_raised_now_and_told_when_it_ends() -> None:
-    source = Source().raised()
-    source.at(3, ACK)
-    source.at(4, 0.1)
-    source.at(9, 0.1)
-    source.at(10, 0.9)
-    effects = source.at(12, 0.9)
-    assert moves(effects) == [Change.RAISED]
-    assert effects[-1] == Notify("raised", delay_seconds=50), "due 60 s after the raise that was told at 2"
-    assert source.at(61, 0.9) == ()
-    assert not source.state.told
-    assert source.at(62, 0.9) == ()
-    assert source.state.told
+def test_resuming_leaves_no_time_in_the_future_but_planned_ones() -> None:
+    state = State(
+        phase=Phase.ACKNOWLEDGED,
+        since=40,
+        blind_since=90,
+        seen_at=95,
+        raises=(5, 70),
+        told_at=80,
+        shelved_until=200,
+        due=200,
+    )
+    assert resume(state, 10) == replace(state, since=10, blind_since=10, seen_at=10, raises=(5, 10), told_at=10)
 
 
-def test_alarm_held_back_keeps_its_time_when_it_returns() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
-    source.at(9, 0.9)
-    source.at(11, 0.9)
-    source.at(12, 0.1)
-    effects = source.at(17, 0.1)
-    assert moves(effects) == [Change.RETURNED]
-    assert told(effects) == [], "the raise has not been told yet, and its message will show the return"
-    assert source.at(62, 0.1) == ()
-    assert source.state.told
-
-
-def test_alarm_raised_again_while_held_back_waits_no_longer_than_the_first() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
-    source.at(9, 0.9)
-    assert source.at(11, 0.9)[-1] == Notify("raised", delay_seconds=51)
-    source.at(12, 0.1)
-    source.at(17, 0.1)
-    source.at(18, 0.9)
-    assert source.at(20, 0.9)[-1] == Notify("raised", delay_seconds=42)
-
-
-def test_return_of_a_raise_whose_time_came_unobserved_is_told() -> None:
-    source = Source().raised()
-    source.at(3, 0.1)
-    source.at(8, 0.1)
-    source.at(9, 0.9)
-    source.at(11, 0.9)
-    source.at(70, 0.1)
-    assert told(source.at(75, 0.1)) == ["returned"]
-
-
-def test_acknowledged_raise_that_was_never_told_starts_no_cooldown() -> None:
-    source = Source().raised()
-    source.at(3, ACK)
-    source.at(4, 0.1)
-    source.at(9, 0.1)
-    source.at(10, 0.9)
-    source.at(12, 0.9)
-    source.at(13, ACK)
-    source.at(14, 0.1)
-    source.at(19, 0.1)
-    source.at(70, 0.9)
-    assert source.at(72, 0.9)[-1] == Notify("raised")
-
-
-def test_alarm_held_back_is_told_in_time_although_sight_was_lost() -> None:
-    source = Source().raised()
-    source.at(3, ACK)
-    source.at(4, 0.1)
-    source.at(9, 0.1)
-    source.at(10, 0.9)
-    source.at(12, 0.9)
-    source.at(13, None)
-    assert source.at(62, None) == ()
-    assert source.state.told
-
-
-def test_acknowledged_alarm_is_not_told_afterwards() -> None:
-    source = Source().raised()
-    source.at(3, ACK)
-    source.at(4, 0.1)
-    source.at(9, 0.1)
-    source.at(10, 0.9)
-    source.at(12, 0.9)
-    source.at(13, ACK)
-    assert source.at(100, 0.9) == ()
-
-
-def test_resuming_restarts_delays_and_keeps_the_rest() -> None:
+def test_resuming_lets_a_delay_run_on() -> None:
     source = Source()
     source.at(0, 0.9)
-    source.state = resume(source.state, 50)
-    assert source.at(50, 0.9) == ()
-    assert moves(source.at(52, 0.9)) == [Change.RAISED]
-    assert resume(source.state, 60) == source.state
-
-
-def test_resuming_leaves_no_time_in_the_future() -> None:
-    state = State(phase=Phase.ACKNOWLEDGED, blind_since=90, told=True, told_at=80)
-    assert resume(state, 10) == State(phase=Phase.ACKNOWLEDGED, blind_since=10, told=True, told_at=10)
+    source.state = resume(source.state, 1.5)
+    assert moves(source.at(2, 0.9)) == [Change.RAISED]
 
 
 def test_rule_whose_alarm_could_never_return_is_refused() -> None:

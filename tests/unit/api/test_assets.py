@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from almenara.alarms import AlarmRecord, Phase
+from almenara.alarms.office import AlarmOffice
 from almenara.contracts import ModelRef, Novelty, VibrationVerdict
 from almenara.settings import Settings
-from almenara_api.assets import AssetWatch, Window, save_evidence
+from almenara_api.assets import AssetWatch
+from almenara_api.evidence import Window
 from almenara_api.metrics import Metrics
+from almenara_api.services import open_office
 from tests.support.api import faulty_signal, wait_until
 
 WINDOW = Window(faulty_signal(0), 12_000, {"shaft_rpm": 1772.0, "unit": "g"})
@@ -49,18 +54,33 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(var_dir=tmp_path, vibration_on_delay_seconds=0)
 
 
+class Watched:
+    """An asset watch with its office."""
+
+    def __init__(self, settings: Settings, office: AlarmOffice) -> None:
+        self.office = office
+        self.observe = AssetWatch(office, settings, Metrics()).observe
+
+    def alarms(self) -> list[AlarmRecord]:
+        return self.office.store.alarms()
+
+
+@contextmanager
+def watching(settings: Settings) -> Iterator[Watched]:
+    with open_office(settings) as office:
+        yield Watched(settings, office)
+
+
 @pytest.fixture
-def watch(settings: Settings) -> Iterator[AssetWatch]:
-    watch = AssetWatch(settings, Metrics())
-    watch.start()
-    yield watch
-    watch.close()
+def watch(settings: Settings) -> Iterator[Watched]:
+    with watching(settings) as watched:
+        yield watched
 
 
-def test_an_anomaly_that_lasts_raises_one_alarm(watch: AssetWatch) -> None:
+def test_an_anomaly_that_lasts_raises_one_alarm(watch: Watched) -> None:
     for _ in range(3):
         watch.observe("pump-1", WINDOW, verdict(0.9))
-    (alarm,) = watch.alarms(10)
+    (alarm,) = watch.alarms()
     assert (alarm.source, alarm.kind, alarm.score, alarm.reason) == (
         "pump-1",
         "vibration",
@@ -70,41 +90,44 @@ def test_an_anomaly_that_lasts_raises_one_alarm(watch: AssetWatch) -> None:
     assert alarm.model == ModelRef(name="baseline", version="1")
 
 
-def test_without_a_baseline_nothing_is_observed(watch: AssetWatch) -> None:
+def test_without_a_baseline_nothing_is_observed(watch: Watched) -> None:
     watch.observe("pump-1", WINDOW, verdict(None))
-    assert watch.alarms(10) == []
+    assert watch.alarms() == []
 
 
-def test_a_normal_window_raises_nothing(watch: AssetWatch) -> None:
+def test_a_normal_window_raises_nothing(watch: Watched) -> None:
     watch.observe("pump-1", WINDOW, verdict(0.2))
-    assert watch.alarms(10) == []
+    assert watch.alarms() == []
 
 
 def test_the_on_delay_comes_from_the_settings(tmp_path: Path) -> None:
-    watch = AssetWatch(Settings(var_dir=tmp_path, vibration_on_delay_seconds=60), Metrics())
-    watch.start()
-    watch.observe("pump-1", WINDOW, verdict(0.9))
-    watch.observe("pump-1", WINDOW, verdict(0.9))
-    assert watch.alarms(10) == []
-    watch.close()
+    with watching(Settings(var_dir=tmp_path, vibration_on_delay_seconds=60)) as watch:
+        watch.observe("pump-1", WINDOW, verdict(0.9))
+        watch.observe("pump-1", WINDOW, verdict(0.9))
+        assert watch.alarms() == []
+
+
+def test_an_asset_that_sends_no_window_for_too_long_is_unknown(tmp_path: Path) -> None:
+    with watching(Settings(var_dir=tmp_path, vibration_stale_seconds=1)) as watch:
+        watch.observe("pump-1", WINDOW, verdict(0.2))
+        assert watch.office.store.phase("pump-1") is Phase.NORMAL
+        wait_until(lambda: watch.office.store.phase("pump-1") is Phase.UNKNOWN, 5)
 
 
 def test_windows_of_one_batch_satisfy_the_on_delay_by_their_own_length(tmp_path: Path) -> None:
-    watch = AssetWatch(Settings(var_dir=tmp_path, vibration_on_delay_seconds=3), Metrics())
-    watch.start()
-    arrived, at = time.monotonic(), datetime.now(UTC)
-    for second in range(-9, 1):
-        watch.observe("pump-1", WINDOW, verdict(0.9), ended=arrived + second)
-    (alarm,) = watch.alarms(10)
-    watch.close()
-    assert abs(alarm.raised_at - (at - timedelta(seconds=6))) < timedelta(seconds=1)
+    with watching(Settings(var_dir=tmp_path, vibration_on_delay_seconds=3)) as watch:
+        arrived, at = time.monotonic(), datetime.now(UTC)
+        for second in range(-9, 1):
+            watch.observe("pump-1", WINDOW, verdict(0.9), ended=arrived + second)
+        (alarm,) = watch.alarms()
+        assert abs(alarm.raised_at - (at - timedelta(seconds=6))) < timedelta(seconds=1)
 
 
-def test_the_window_its_spectrum_and_its_verdict_are_kept(watch: AssetWatch) -> None:
+def test_the_window_its_spectrum_and_its_verdict_are_kept(watch: Watched) -> None:
     watch.observe("pump-1", WINDOW, verdict(0.9))
-    window, written = map(Path, watch.alarms(1)[0].evidence)
-    assert json.loads(written.read_text())["reason"] == "envelope shows BPFI"
-    with np.load(window, allow_pickle=False) as kept:
+    window, written = (watch.office.evidence.read(file) for file in watch.alarms()[0].evidence)
+    assert json.loads(written)["reason"] == "envelope shows BPFI"
+    with np.load(io.BytesIO(window), allow_pickle=False) as kept:
         np.testing.assert_array_equal(kept["signal"], WINDOW.signal)
         assert kept["sampling_rate_hz"] == 12_000
         assert kept["posted_shaft_rpm"] == 1772
@@ -114,46 +137,24 @@ def test_the_window_its_spectrum_and_its_verdict_are_kept(watch: AssetWatch) -> 
 
 @pytest.mark.parametrize("asset", ["../../etc", "a/b", "..", "pump 1; rm", "x" * 200])
 def test_evidence_stays_below_its_folder_whatever_the_asset_is_called(
-    watch: AssetWatch, settings: Settings, asset: str
+    watch: Watched, settings: Settings, asset: str
 ) -> None:
     watch.observe(asset, WINDOW, verdict(0.9))
-    for path in watch.alarms(1)[0].evidence:
-        assert Path(path).resolve().is_relative_to(settings.evidence_dir / "vibration")
+    assert len(watch.alarms()[0].evidence) == 2
+    for file in watch.alarms()[0].evidence:
+        assert Path(file.uri).resolve().is_relative_to(settings.evidence_dir / "vibration")
 
 
-def test_evidence_that_cannot_be_written_does_not_hold_the_alarm_back(watch: AssetWatch, settings: Settings) -> None:
+def test_evidence_that_cannot_be_written_does_not_hold_the_alarm_back(watch: Watched, settings: Settings) -> None:
     settings.evidence_dir.parent.mkdir(parents=True, exist_ok=True)
     settings.evidence_dir.write_text("a file where the folder should be")
     watch.observe("pump-1", WINDOW, verdict(0.9))
-    (alarm,) = watch.alarms(1)
+    (alarm,) = watch.alarms()
     assert alarm.evidence == ()
-    assert alarm.note
+    assert "no window" in alarm.note
 
 
-def test_evidence_that_fails_halfway_leaves_nothing_behind(
-    watch: AssetWatch, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-
-    def fail_at_the_second(descriptor: int) -> None:
-        synced.append(descriptor)
-        if len(synced) == 2:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail_at_the_second)
-    watch.observe("pump-1", WINDOW, verdict(0.9))
-    assert list((settings.evidence_dir / "vibration" / "pump-1").iterdir()) == []
-    assert "No space left" in watch.alarms(1)[0].note
-
-
-def test_evidence_is_on_the_disk_before_its_folder_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr(os, "fsync", lambda _: seen.append([f.name for f in tmp_path.glob("pump-1/[!.]*")]))
-    window, _ = map(Path, save_evidence(tmp_path, "pump-1", WINDOW, verdict(0.9)))
-    assert seen == [[], [], [], [window.parent.name]], "two files, their folder, and then the folder above"
-
-
-def test_the_alarm_reaches_the_log_channel(watch: AssetWatch, tmp_path: Path) -> None:
+def test_the_alarm_reaches_the_log_channel(watch: Watched, tmp_path: Path) -> None:
     watch.observe("pump-1", WINDOW, verdict(0.9))
     log = tmp_path / "alarms" / "alarms.log"
     wait_until(log.is_file, 5)

@@ -30,7 +30,7 @@ def test_loopback_needs_none(host: str) -> None:
 
 def test_an_empty_key_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="empty"):
-        check_exposure(Settings(api_key=SecretStr(" ")))
+        check_exposure(Settings(api_key=SecretStr("")))
 
 
 def test_a_port_in_use_is_named() -> None:
@@ -60,6 +60,23 @@ def test_an_alarm_database_that_cannot_be_opened_ends_the_start_with_a_sentence(
     ended = start(tmp_path, "--port", "0")
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith(f"almenara-api: {tmp_path / 'var'} cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("language: en\nchanels: []\n", "line 2: 'chanels' is no setting here; did you mean 'channels'?"),
+        ("channels:\n  - {name: a, type: apprise, url: 'nothing://x'}\n", "Apprise"),
+    ],
+)
+def test_a_mistake_in_the_alarms_file_ends_the_start_with_a_sentence(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "alarms.yaml").write_text(text)
+    ended = start(tmp_path, "--port", "0", ALMENARA_ALARMS_FILE="alarms.yaml")
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("almenara-api: ")
+    assert told in last
+    assert "Traceback" not in ended.stderr
 
 
 def test_refusing_to_start_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:

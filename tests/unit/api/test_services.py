@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from almenara.settings import Settings
-from almenara_api.assets import AssetWatch
 from almenara_api.cache import ModelCache
-from almenara_api.inference import InferencePool
 from almenara_api.metrics import Metrics
 from almenara_api.problems import Problem
 from almenara_api.services import Services
 from almenara_api.store import ModelStore
-from tests.support.api import FolderRegistry
+from tests.support.api import NOWHERE, FolderRegistry
 from tests.support.packages import classifier_candidate, novelty_candidate, vision_candidate
 
 HEALTHY = np.random.default_rng(0).normal(
@@ -31,13 +30,12 @@ def registry(tmp_path: Path) -> FolderRegistry:
 
 @pytest.fixture
 def services(tmp_path: Path, registry: FolderRegistry) -> Iterator[Services]:
-    settings, metrics = Settings(var_dir=tmp_path), Metrics()
+    settings = Settings(var_dir=tmp_path, mlflow_tracking_uri=NOWHERE)
+    started = Services.start(settings, Metrics())
+    started.models.stop()
     models = ModelStore(lambda: registry, ModelCache(tmp_path / "cache", "here"), 60)
-    pool, assets = InferencePool(1, 1, metrics, workers=1), AssetWatch(settings, metrics)
-    assets.start()
-    yield Services(settings, metrics, models, pool, assets)
-    pool.close()
-    assets.close()
+    yield replace(started, models=models)
+    started.close()
 
 
 def refused(services: Services, name: str) -> tuple[int, str, str]:

@@ -193,12 +193,25 @@ def test_a_value_from_the_environment_is_called_by_its_variable() -> None:
 def test_a_secret_from_a_file_loses_the_line_end_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_bytes(b" p@ss \r\n")
-    text = f"api: {{key_file: {file}}}\n" + MINIMAL + f"    username: op\n    password_file: {file}\n"
-    config = parse_config(text, name="x")
-    assert config.api.key is not None
-    assert config.api.key.get_secret_value() == " p@ss "
+    config = parse_config(MINIMAL + f"    username: op\n    password_file: {file}\n", name="x")
     assert config.cameras[0].parsed_source().address == "rtsp://op:%20p%40ss%20@127.0.0.1:8554/cam"
     assert "p@ss" not in repr(config)
+
+
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"hunter2 \n")
+    words = "write printable ASCII characters, without blanks around them."
+    told = [refusal(f"api:\n  {given}\n" + MINIMAL) for given in (f"key_file: {file}", r'key: "hunter\n2"')]
+    assert told == [f"cameras.yaml, line 2: {name}: {words}" for name in ("key_file", "key")]
+
+
+def test_a_key_from_a_file_is_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(b"let me in\r\n")
+    key = parse_config(f"api: {{key_file: {file}}}\n" + MINIMAL, name="x").api.key
+    assert key is not None
+    assert key.get_secret_value() == "let me in"
 
 
 def test_a_secret_that_changed_in_its_file_makes_another_camera(tmp_path: Path) -> None:
@@ -322,3 +335,36 @@ def test_a_binary_file_is_refused_plainly(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="UTF-8"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ("", 10),
+        ("    fps: 0.1\n", 30),
+        ("    read_timeout: 20s\n", 40),
+        ("    frames: keyframes\n", 90),
+    ],
+)
+def test_a_camera_of_which_nothing_is_heard_is_unknown_after_its_pictures_are_overdue(
+    options: str, seconds: float
+) -> None:
+    assert parse_config(MINIMAL + options, name="x").cameras[0].rule().stale_after_seconds == seconds
+
+
+def test_a_video_file_is_never_overdue_unless_it_is_played_in_real_time(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    camera = CameraConfig.model_validate({"name": "a", "source": str(tmp_path / "a.mp4")})
+    assert camera.rule().stale_after_seconds is None
+    assert camera.model_copy(update={"realtime": True}).rule().stale_after_seconds == 10
+
+
+def test_k_of_n_latch_and_repeat_interval_reach_the_rule() -> None:
+    text = MINIMAL + "    alarm: {k: 3, n: 5, latch: true, repeat_interval: 0s}\n"
+    rule = parse_config(text, name="x").cameras[0].rule()
+    assert (rule.k, rule.n, rule.latch, rule.repeat_interval_seconds) == (3, 5, True, 0)
+
+
+def test_more_of_n_than_there_are_is_refused() -> None:
+    with pytest.raises(InputError, match="line 4: alarm: k 3 is more than n 1: the alarm could never be raised"):
+        parse_config(MINIMAL + "    alarm: {k: 3}\n", name="x")

@@ -3,75 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from types import UnionType
-from typing import Literal, Union, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
-from almenara.configuration.values import Part, parse_duration
+from almenara.configuration.values import parse_duration
 from camera_worker.cli import app
 from camera_worker.config import WorkerConfig, parse_config
 from camera_worker.states import CameraState
 from tests.support.data import ROOT
+from tests.support.guides import table
 
 GUIDE = (ROOT / "docs" / "camera-worker.md").read_text(encoding="utf-8")
-DURATIONS = {"timeout", "delay", "after", "before", "cooldown", "retry"}
-
-
-def part_of(annotation: object) -> type[BaseModel] | None:
-    """The model that an annotation is of, or of whose a tuple or an alternative of."""
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        return annotation
-    parts = (part_of(inner) for inner in get_args(annotation))
-    return next((part for part in parts if part), None)
-
-
-def default_of(name: str, field: FieldInfo) -> str:
-    default = field.default
-    if default is PydanticUndefined:
-        return "required"
-    if default is None or default == () or isinstance(default, BaseModel):
-        return ""
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    if isinstance(default, float) and DURATIONS & set(name.split("_")):
-        return f"`{default:g}s`"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-
-
-def choices_of(annotation: object) -> str:
-    """The values of a choice, in words; empty for anything else."""
-    if get_origin(annotation) is Literal:
-        return "; " + ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    if get_origin(annotation) in {Union, UnionType}:
-        return "".join(map(choices_of, get_args(annotation)))
-    return ""
-
-
-def rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        part = part_of(field.annotation)
-        is_list = get_origin(field.annotation) is tuple
-        key = f"{prefix}{name}{'[]' if part and is_list else ''}"
-        choices = choices_of(field.annotation)
-        yield f"| `{key}` | {default_of(name, field)} | {field.title}: {field.description}{choices} |"
-        if part:
-            yield from rows(part, f"{key}.")
 
 
 def test_the_table_of_settings_is_that_of_the_models() -> None:
-    table = "\n".join(["| setting | default | meaning |", "| --- | --- | --- |", *rows(WorkerConfig)])
-    assert table in GUIDE, f"put this table into the guide:\n{table}"
+    settings = table(WorkerConfig)
+    assert settings in GUIDE, f"put this table into the guide:\n{settings}"
 
 
 def test_defaults_that_are_shown_as_durations_are_durations() -> None:
-    shown = re.findall(r"^\| `[\w.\[\]]+` \| `(\d+(?:\.\d+)?s)` \|", GUIDE, re.MULTILINE)
+    shown = re.findall(r"^\| `[\w.\[\]]+` \| `(\d+(?:\.\d+)?[smhd])` \|", GUIDE, re.MULTILINE)
     assert len(shown) > 8
     assert all(parse_duration(text) > 0 for text in shown)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from almenara.errors import InputError
+from camera_worker.cli.configuration import validate
 from camera_worker.cli.options import Options, configure
 from camera_worker.sources import SourceKind
 
@@ -128,6 +129,12 @@ def test_shards_divide_the_cameras_of_a_file(file: Path) -> None:
     assert all(shares)
 
 
+def test_workers_that_share_a_file_have_names_of_their_own(file: Path) -> None:
+    names = {configure(Options(config=file, shard=f"{n}/3")).name for n in (1, 2, 3)}
+    host = configure(Options(config=file)).name
+    assert names == {f"{host}-1", f"{host}-2", f"{host}-3"}
+
+
 def test_a_shard_without_a_camera_says_so_and_waits(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     file.write_text("cameras: [{name: a, source: 0}]\n")
     with caplog.at_level(logging.WARNING):
@@ -193,3 +200,11 @@ def test_the_address_of_the_api_comes_from_the_command_line_then_the_file_then_t
     assert configure(Options(config=file), environment).api.url == "http://api:8000"
     assert configure(Options(source="0"), environment).api.url == "http://elsewhere:8000"
     assert configure(Options(source="0"), {}).api.url is None
+
+
+def test_validation_looks_into_the_alarms_file_too(tmp_path: Path) -> None:
+    cameras, alarms = tmp_path / "cameras.yaml", tmp_path / "alarms.yaml"
+    cameras.write_text(f"alarms_file: {alarms}\ncameras: [{{name: a, source: '{URL}'}}]")
+    alarms.write_text("language: fr")
+    with pytest.raises(InputError, match=r"alarms\.yaml, line 1: language"):
+        validate(cameras)

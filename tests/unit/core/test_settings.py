@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ from almenara.settings import load_settings
 @pytest.fixture(autouse=True)
 def folder_without_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def set_key(monkeypatch: pytest.MonkeyPatch, key: str) -> str:
+    """The key as the settings have it."""
+    monkeypatch.setenv("ALMENARA_API_KEY", key)
+    settings = load_settings()
+    assert settings.api_key is not None
+    return settings.api_key.get_secret_value()
 
 
 def test_defaults_are_embedded_and_on_loopback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,6 +37,18 @@ def test_env_file_and_environment_are_read(monkeypatch: pytest.MonkeyPatch, tmp_
     settings = load_settings()
     assert settings.api_port == 8123
     assert settings.tracking_uri == "http://environment:5000"
+
+
+@pytest.mark.parametrize("key", ["se-\ncret", "se-cret\n\n", "se-\x07cret", "se-crèt", " se-cret", "se-cret\t", " "])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    with pytest.raises(ConfigurationError, match="ALMENARA_API_KEY: write printable ASCII") as caught:
+        set_key(monkeypatch, key)
+    assert "se-" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_key_may_have_blanks_in_it_and_a_last_line_s_end(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    assert set_key(monkeypatch, f"let me in{end}") == "let me in"
 
 
 def test_a_wrong_setting_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
