@@ -90,12 +90,21 @@ def watching(plant: Plant, folder: Path, *arguments: str) -> Iterator[tuple[subp
             env=plant.environment,
             stdout=file,
             stderr=subprocess.STDOUT,
+            preexec_fn=_take_interrupts,  # noqa: PLW1509  one call
         )
         try:
             yield child, out
         finally:
             child.send_signal(signal.SIGINT)
-            child.wait(10)
+            try:
+                child.wait(10)
+            finally:
+                child.kill()
+
+
+def _take_interrupts() -> None:
+    """A test run that a shell put into the background ignores SIGINT, and its children would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_alarms_are_listed_in_local_time_with_short_ids(plant: Plant) -> None:
@@ -235,10 +244,15 @@ def test_watch_prints_json_lines(plant: Plant, tmp_path: Path) -> None:
 
 
 def _happens(plant: Plant, source: str, out: Path) -> bool:
-    """Raise it and let it return, until the stream, which begins at some time, has told of a raise."""
+    """Raise it and let it return, once a second, until the stream, which begins at some time, has told of a raise."""
     plant.observe(source, 0.9)
     plant.observe(source, 0.1)
-    return any(source in line and "raised" in line for line in out.read_text().splitlines())
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        if any(source in line and "raised" in line for line in out.read_text().splitlines()):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_wrong_key_is_a_sentence(plant: Plant) -> None:

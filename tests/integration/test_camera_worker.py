@@ -123,7 +123,7 @@ def test_evidence_that_cannot_be_written_does_not_hold_the_alarm_back(rig: Rig) 
     rig.reaches(Phase.UNACKNOWLEDGED)
     (alarm,) = rig.alarms
     assert alarm.evidence == ()
-    assert "could not be saved" in alarm.note
+    assert alarm.note == "no picture: not a directory"
 
 
 def test_an_alarm_database_that_cannot_be_opened_is_told(rig: Rig) -> None:
