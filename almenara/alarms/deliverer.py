@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from almenara.alarms.channels.base import Channel, Listening
 from almenara.alarms.leases import Lease
+from almenara.alarms.lull import Lull
 from almenara.alarms.pacing import Send, Wait, decide, new_batch
 from almenara.alarms.queries import AlarmFilter
 from almenara.alarms.records import Delivery, Message
@@ -118,7 +119,7 @@ class Deliverer:
     def _serve(self, line: _Line, stop: threading.Event) -> None:
         endurance = Endurance(f"Delivering on channel {line.name}", _log)
         while not stop.is_set():
-            if endurance.run(line.attempt) is None:
+            if endurance.run(line.look) is None:
                 line.listen()
                 stop.wait(self._poll_seconds)
         endurance.run(line.release)
@@ -158,6 +159,7 @@ class _Line:
         self._listens = False
         self._failing_since: datetime | None = None
         self._in_trouble: bool | None = None
+        self._lull = Lull()
 
     @property
     def name(self) -> str:
@@ -172,6 +174,12 @@ class _Line:
             self.release()
         return arrived
 
+    def look(self) -> bool | None:
+        """As `attempt`, without a look into an outbox that is known to hold nothing that is due."""
+        if self._lull.lasts(self._store.version, self._monotonic()):
+            return None
+        return self.attempt()
+
     def attempt(self) -> bool | None:
         """Try the next message: whether it arrived, or None if there is none to try now."""
         with self._lock:
@@ -180,8 +188,19 @@ class _Line:
                 self._in_trouble, self._listens = None, False
             if not self._lease.held():
                 return None
-            send = self._next(self._wall_clock())
-            return None if send is None else self._try(send)
+            version, now = self._store.version(), self._wall_clock()
+            send = self._next(now)
+            if send is not None:
+                return self._try(send)
+            if version is not None:
+                self._lull = Lull(version, until=self._monotonic() + self._pause_seconds(now))
+            return None
+
+    def _pause_seconds(self, now: datetime) -> float:
+        """How long nothing becomes due on the channel, as far as nobody commits."""
+        due = self._outbox.next_at(self.name)
+        pause = self._lease.renewal_seconds
+        return pause if due is None else min(pause, (due - now).total_seconds())
 
     def listen(self) -> None:
         """Have the channel there before its first message, if this process serves it; once, whatever becomes of it."""

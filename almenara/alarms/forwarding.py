@@ -52,6 +52,7 @@ class Forwarder:
         self._wanted: tuple[str, ...] = ()
         self._put_off: dict[tuple[str, str, str], float] = {}  # files that could not be handed over, and until when
         self._silences: tuple[Silence, ...] | None = None
+        self._reported: int | None = None  # the database's version when all of it had been reported
         self._stop = threading.Event()
         self._loops = {
             threading.Thread(target=self._repeat, args=(work, seconds), name=name, daemon=True): client
@@ -100,8 +101,14 @@ class Forwarder:
         self._wanted = directives.evidence_wanted
 
     def _report_changes(self) -> None:
-        while not self._stop.is_set() and (changes := self._store.changes_after(self._store.cursor(CURSOR), _BATCH)):
+        version = self._store.version()
+        if version is not None and version == self._reported:
+            return
+        while changes := self._store.changes_after(self._store.cursor(CURSOR), _BATCH):
+            if self._stop.is_set():
+                return
             self._hand_over(changes)
+        self._reported = version
 
     def _hand_over(self, changes: Sequence[tuple[int, Report]]) -> None:
         """All changes, or of those that are refused all but the ones that are to blame."""

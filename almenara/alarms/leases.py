@@ -92,6 +92,13 @@ class Lease:
         """Whether this holder had it the last time it asked."""
         return self._taken is not None
 
+    @property
+    def renewal_seconds(self) -> float:
+        """After which, from now on, `held` has to be asked again; 0 if it is due."""
+        if self._taken is None:
+            return 0.0
+        return max(0.0, self._seconds / 2 - (self._wall_clock() - self._taken).total_seconds())
+
     def held(self) -> bool:
         """Whether the job is this holder's now; takes or renews the lease where that is due.
 

@@ -56,6 +56,12 @@ class Outbox:
             row = connection.execute(_DUE, {"channel": channel, "now": now}).first()
         return None if row is None else _waiting(row)
 
+    def next_at(self, channel: str) -> datetime | None:
+        """When the next message is due on a channel, at the earliest; None if none waits."""
+        query = select(func.min(_rows.c.next_at, type_=_rows.c.next_at.type)).where(_rows.c.channel == channel, _OPEN)
+        with self._engine.begin() as connection:
+            return connection.execute(query).scalar()
+
     def waiting(self, channel: str, now: datetime, limit: int) -> list[Waiting]:
         """What may be sent together, oldest first: what is due, and what has only been postponed."""
         with self._engine.begin() as connection:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, or_, select
 
 from almenara.alarms import sources, tables
-from almenara.alarms.database import open_database
+from almenara.alarms.database import Commits, open_database
 from almenara.alarms.globs import like
 from almenara.alarms.records import AlarmRecord, Report, SourceStatus, Transition
 from almenara.alarms.vocabulary import Phase, Priority
@@ -70,6 +70,7 @@ class Records:
         monotonic: Callable[[], float] | None,
     ) -> None:
         self._engine = open_database(url)
+        self._commits = Commits(self._engine)
         self._writer = self._engine.execution_options(writes=True)
         self._origin = origin
         self._wall_clock = wall_clock
@@ -83,7 +84,12 @@ class Records:
 
     def close(self) -> None:
         """Close every connection."""
+        self._commits.close()
         self._engine.dispose()
+
+    def version(self) -> int | None:
+        """A number that differs after every commit, whoever made it; None where only a look tells."""
+        return self._commits.version()
 
     def alarm(self, alarm_id: str) -> AlarmRecord:
         """One alarm.
@@ -165,6 +171,8 @@ class Records:
         query = select(_log).where(_log.c.id > transition_id).order_by(_log.c.id).limit(limit)
         with self._engine.begin() as connection:
             rows = connection.execute(query).mappings().all()
+            if not rows:
+                return []
             ids = {row["alarm_id"] for row in rows if row["alarm_id"] is not None}
             found = connection.execute(select(_alarms).where(_alarms.c.id.in_(ids))).mappings()
             alarms = {row["id"]: _alarm(row, self._origin) for row in found}

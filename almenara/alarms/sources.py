@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, case, insert, select, update
+from sqlalchemy import Connection, RowMapping, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from almenara.alarms import tables
@@ -83,8 +83,19 @@ def _are_apart(clock: Clock, seconds: float, moment: datetime) -> bool:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What the database has of a source: a row, if it was ever written, with its rule, its alarm and its silences."""
+
+    row: RowMapping | None
+    rule: Rule
+    alarm: AlarmRecord | None
+    mentioned: AlarmRecord | None
+    quiet_times: tuple[tuple[datetime, datetime], ...]
+
+
+@dataclass(frozen=True)
 class Loaded:
-    """A source as the database has it.
+    """A source as it stands at a moment.
 
     Attributes:
         state: as it is taken over at the present.
@@ -187,6 +198,11 @@ def due(connection: Connection, moment: datetime, limit: int) -> list[str]:
     """Sources that need a tick, the one that waits longest first."""
     query = select(_rows.c.source).where(_rows.c.due_at <= moment).order_by(_rows.c.due_at).limit(limit)
     return list(connection.execute(query).scalars())
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """When the next source needs a tick; None if none does."""
+    return connection.execute(select(func.min(_rows.c.due_at, type_=_rows.c.due_at.type))).scalar()
 
 
 def wake(connection: Connection, moment: datetime) -> None:

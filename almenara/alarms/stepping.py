@@ -11,9 +11,9 @@ from almenara.alarms import sources
 from almenara.alarms.changeset import Cause, Changeset, Evidence
 from almenara.alarms.queries import Records, read_alarm, read_mentioned
 from almenara.alarms.records import AlarmRecord, EvidenceFile, Transition
-from almenara.alarms.sources import Clock, Loaded
+from almenara.alarms.sources import Clock, Loaded, Stored
 from almenara.alarms.state import Event, Move, Reading, step
-from almenara.alarms.suppression import quiet_until
+from almenara.alarms.suppression import quiet_times, quiet_until
 from almenara.alarms.vocabulary import Change
 
 Channels = Sequence[str] | Callable[[AlarmRecord], Sequence[str]]
@@ -43,6 +43,7 @@ class Stepper(Records):
     ) -> None:
         super().__init__(url, origin=origin, wall_clock=wall_clock, monotonic=monotonic)
         self._channels = channels
+        self._known: dict[str, tuple[int, Stored]] = {}  # by source, with the version of the database that has it so
 
     def _step(
         self,
@@ -90,18 +91,34 @@ class Stepper(Records):
                 return self.alarm(alarm.id)
 
     def _load(self, source: str, clock: Clock, now: float) -> Loaded:
+        moment = clock.at(now)
+        stored = self._stored(source, moment)
+        row, rule = stored.row, stored.rule
+        state = sources.read_state(row, clock, now)
+        quiet = clock.to_seconds(quiet_until(stored.quiet_times, moment))
+        if row is None:
+            return Loaded(state, None, rule, {}, None, None, quiet)
+        values = {name: value for name, value in row.items() if name not in ("source", "version")}
+        return Loaded(state, row["version"], rule, values, stored.alarm, stored.mentioned, quiet)
+
+    def _stored(self, source: str, moment: datetime) -> Stored:
+        """What the database has of a source; read only if somebody has committed since the last time."""
+        version = self.version()
+        known = self._known.get(source)
+        if known is not None and known[0] == version:
+            return known[1]
         with self._engine.begin() as connection:
             row = sources.find(connection, source)
-            quiet = clock.to_seconds(quiet_until(connection, source, clock.at(now)))
-            state, rule = sources.read_state(row, clock, now), sources.read_rule(row)
-            if row is None:
-                return Loaded(state, None, rule, {}, None, None, quiet)
-            alarm = read_alarm(connection, row["alarm_id"], self._origin) if row["alarm_id"] else None
-            mentioned = alarm
-            if alarm is None and row["news_key"]:
+            rule, quiet = sources.read_rule(row), quiet_times(connection, source, moment)
+            alarm = mentioned = None
+            if row is not None and row["alarm_id"]:
+                alarm = mentioned = read_alarm(connection, row["alarm_id"], self._origin)
+            if row is not None and alarm is None and row["news_key"]:
                 mentioned = read_mentioned(connection, row["news_key"], self._origin)
-        stored = {name: value for name, value in row.items() if name not in ("source", "version")}
-        return Loaded(state, row["version"], rule, stored, alarm, mentioned, quiet)
+        stored = Stored(row, rule, alarm, mentioned, quiet)
+        if version is not None:
+            self._known[source] = version, stored
+        return stored
 
     def _commit(self, before: Loaded, values: dict[str, Any], changes: Changeset) -> bool:
         """Write everything in one transaction; False, and nothing is written, if somebody else was faster."""

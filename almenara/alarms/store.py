@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -45,8 +46,8 @@ class AlarmStore(Stepper, Silences, PlantRecord):
 
     A source's state is a row with a version. A step is a compare-and-swap of that row in the transaction that also
     writes the alarm, the transition and one delivery row per channel: an alarm that is committed will be told, and
-    one that is not was never there. Whoever loses the swap reloads and steps again. Nothing that decides is kept in
-    memory, so that several processes do together what one would do alone.
+    one that is not was never there. Whoever loses the swap reloads and steps again. What is kept in memory of a source
+    counts only as long as nobody has committed, so that several processes do together what one would do alone.
 
     Clocks: the database holds UTC. Each store ties the monotonic clock of its callers to UTC at its first observation
     or tick, so that delays do not follow the wall clock; but anew when the wall clock is set or has gone on while the
@@ -142,6 +143,16 @@ class AlarmStore(Stepper, Silences, PlantRecord):
         if failure is not None:
             raise failure
         return tuple(transitions)
+
+    def next_tick(self, now: float) -> float:
+        """Seconds from `now`, on the clock of `observe`, until the next source needs a tick; infinite if none does.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be read.
+        """
+        with self._engine.begin() as connection:
+            due = sources.next_due(connection)
+        return math.inf if due is None else (due - self._time.at(now).at(now)).total_seconds()
 
     def acknowledge(self, alarm_id: str, user: str, comment: str = "", verdict: Verdict | None = None) -> AlarmRecord:
         """Note that somebody has seen an alarm, and what was found; a verdict may come later than the first time.

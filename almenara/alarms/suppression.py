@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -72,10 +72,15 @@ class Silences(Records):
             sources.wake(connection, self._time.moment())
 
 
-def quiet_until(connection: Connection, source: str, moment: datetime) -> datetime | None:
-    """When the silences end that are in force for a source; None without any."""
-    query = select(_rows.c.sources, _rows.c.ends_at).where(_rows.c.starts_at <= moment, _rows.c.ends_at > moment)
-    return max((ends_at for glob, ends_at in connection.execute(query) if matches(glob, source)), default=None)
+def quiet_times(connection: Connection, source: str, moment: datetime) -> tuple[tuple[datetime, datetime], ...]:
+    """Start and end of each silence of a source that is in force or will be."""
+    query = select(_rows.c.sources, _rows.c.starts_at, _rows.c.ends_at).where(_rows.c.ends_at > moment)
+    return tuple((start, end) for glob, start, end in connection.execute(query) if matches(glob, source))
+
+
+def quiet_until(times: Iterable[tuple[datetime, datetime]], moment: datetime) -> datetime | None:
+    """When the silences end that are in force; None without any."""
+    return max((end for start, end in times if start <= moment < end), default=None)
 
 
 def named(user: str) -> str:

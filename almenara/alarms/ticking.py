@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from almenara.alarms.leases import Lease
+from almenara.alarms.lull import Lull
 from almenara.alarms.store import AlarmStore
 
 _log = logging.getLogger(__name__)
@@ -33,8 +34,8 @@ class Ticker:
         self,
         store: AlarmStore,
         *,
-        every_seconds: float = 0.5,
-        lease_seconds: float = 5.0,
+        every_seconds: float = 1.0,
+        lease_seconds: float = 10.0,
         monotonic: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -43,11 +44,12 @@ class Ticker:
         self._monotonic = monotonic
         self._lease = Lease(store.leases, _LEASE, owner=str(uuid.uuid4()), seconds=lease_seconds, wall_clock=wall_clock)
         self._endurance = Endurance("Ticking", _log)
+        self._lull = Lull()
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set; a failure is logged and the next tick comes all the same."""
         while not stop.wait(self._every_seconds):
-            self._endurance.run(self.tick)
+            self._endurance.run(self._look)
         self._endurance.run(self._lease.release)
 
     def tick(self) -> bool:
@@ -56,6 +58,16 @@ class Ticker:
             return False
         self._store.tick(self._monotonic())
         return True
+
+    def _look(self) -> None:
+        """Tick, unless that is known to change nothing."""
+        now = self._monotonic()
+        if self._lull.lasts(self._store.version, now):
+            return
+        version = self._store.version()
+        if self.tick() and version is not None:
+            pause = min(self._store.next_tick(now), self._lease.renewal_seconds)
+            self._lull = Lull(version, until=now + pause)
 
 
 class Endurance:

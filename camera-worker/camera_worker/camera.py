@@ -336,13 +336,16 @@ class Camera:
                 loop.call_soon_threadsafe(self._wake.set)
 
         self._slot.call_on_next(arrived)
-        await self._rest(_TICK_SECONDS)
+        await self._rest(_until_tick())
 
     async def _rest(self, seconds: float) -> None:
         """Sleeps, and wakes at once when a frame that was waited for arrives or `stop` is called."""
         if not self._stopping:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), seconds)
+            timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
             self._wake.clear()
 
     def _position(self, frame: Frame) -> float | None:
@@ -376,7 +379,7 @@ class Camera:
             live = self.capture.state is CaptureState.LIVE and self._generation > 0
             self._trouble = self._judge_stream() if live else ""
             self._tell_state()
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(_until_tick())
 
     def _judge_stream(self) -> str:
         meter = self.capture.meter
@@ -390,3 +393,8 @@ class Camera:
         whole = state is not CameraState.ENDED or not reason  # a file that ends with a reason has damage or holes
         level = logging.INFO if state.good and whole else logging.WARNING
         logger.log(level, "%s (%s) is %s%s", self.name, self._source.label, state, reason)
+
+
+def _until_tick() -> float:
+    """Seconds until the next fifth of a second, at which every camera wakes up: together they cost hardly more."""
+    return _TICK_SECONDS - time.monotonic() % _TICK_SECONDS
