@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support import servers
+
+settings.register_profile("busy", deadline=None)  # the machine may be doing something else
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

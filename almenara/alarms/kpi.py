@@ -37,6 +37,11 @@ class Kpi(Contract):
 
     since: datetime
     until: datetime = Field(description="not part of the period")
+    known_since: datetime | None = Field(
+        default=None,
+        description="the record begins here, within the period, and rates and shares of time count from here on, over "
+        "at least 10 minutes; null: it is older",
+    )
     operators: int = Field(ge=1)
     raises: int = Field(description="alarms raised, and raised again")
     alarms_per_operator_hour: float = Field(description="target: about 6; more than 12 are too many")
@@ -62,6 +67,8 @@ def kpi(
     since: datetime,
     until: datetime,
     operators: int = 1,
+    *,
+    begins: datetime | None = None,
 ) -> Kpi:
     """Compute the figures of a period.
 
@@ -71,6 +78,7 @@ def kpi(
         since: begin of the period.
         until: its end.
         operators: how many people share the alarms.
+        begins: when the record begins; None: before the period.
 
     Raises:
         InputError: the period is empty, or nobody is there.
@@ -79,6 +87,7 @@ def kpi(
         raise InputError("period-empty", f"No time lies between {since} and {until}.", "Let since be before until.")
     if operators < 1:
         raise InputError("operators-missing", f"{operators} operators cannot answer alarms.", "Give at least 1.")
+    counted_from = since if begins is None else max(since, min(begins, until - WINDOW))
     raises = sorted((t for t in transitions if t.raised and since <= t.at < until), key=lambda raised: raised.at)
     raised = [alarm for alarm in alarms if since <= alarm.raised_at < until]
     times = [transition.at for transition in raises]
@@ -89,12 +98,13 @@ def kpi(
     return Kpi(
         since=since,
         until=until,
+        known_since=None if begins is None or begins <= since else begins,
         operators=operators,
         raises=len(raises),
-        alarms_per_operator_hour=len(raises) / operators / ((until - since) / timedelta(hours=1)),
+        alarms_per_operator_hour=len(raises) / operators / ((until - counted_from) / timedelta(hours=1)),
         peak_in_10_minutes=_peak(times),
         floods=len(floods),
-        time_in_flood=sum((end - begin for begin, end in floods), timedelta()) / (until - since),
+        time_in_flood=sum((end - begin for begin, end in floods), timedelta()) / (until - counted_from),
         chattering_sources=tuple(
             sorted({t.source for t in transitions if t.change is Change.CHATTERING and since <= t.at < until})
         ),

@@ -1,4 +1,4 @@
-"""Signed links to evidence: whoever got a message can open its pictures for a week, without the API's key."""
+"""Signed links: whoever got a message can open its alarm and its pictures for a week, without the API's key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import hmac
 import time
 from collections.abc import Callable
 
+Sign = Callable[[str], str]
+"""Makes the token of a path."""
+
 VALID_SECONDS = 7 * 86400
 _PURPOSE = b"almenara evidence link\n"
 
 
 class Links:
-    """Signs the paths of evidence, such as ``/v1/alarms/ID/evidence/frame.jpg``, with the API's key.
+    """Signs paths, such as ``/alarms/ID`` and ``/v1/alarms/ID/evidence/frame.jpg``, with the API's key.
 
     A token is the second at which it ends, a dot, and an HMAC-SHA256 over that second and the path.
 
@@ -28,8 +31,11 @@ class Links:
 
     def sign(self, path: str) -> str:
         """A token for one path, valid for seven days from now."""
-        until = int(self._clock()) + VALID_SECONDS
-        return f"{until}.{self._signature(path, until)}"
+        return self._token(path, int(self._clock()) + VALID_SECONDS)
+
+    def pass_on(self, token: str, path: str) -> str:
+        """A token for another path, for whoever came with a valid one; both end together."""
+        return self._token(path, int(token.partition(".")[0]))
 
     def valid(self, path: str, token: str) -> bool:
         """Whether the token was signed here, for this path, and has not ended."""
@@ -37,6 +43,9 @@ class Links:
         if not until.isascii() or not until.isdecimal() or len(until) > 12 or int(until) < self._clock():
             return False
         return hmac.compare_digest(signature.encode(), self._signature(path, int(until)).encode())
+
+    def _token(self, path: str, until: int) -> str:
+        return f"{until}.{self._signature(path, until)}"
 
     def _signature(self, path: str, until: int) -> str:
         digest = hmac.digest(self._key, _PURPOSE + f"{until}\n{path}".encode(), hashlib.sha256)

@@ -54,6 +54,7 @@ class AlarmOffice:
         token: signs the path of a link to evidence.
 
     Attributes:
+        config: of alarms.yaml.
         store: the alarm store.
         evidence: where evidence is kept.
 
@@ -72,6 +73,7 @@ class AlarmOffice:
     ) -> None:
         folder = var_dir / "alarms"
         folder.mkdir(parents=True, exist_ok=True)
+        self.config = config
         self._blind = blind
         self._uncommitted: dict[str, str] = {}  # sources of which the last write failed, and why
         self._least = {LOG: 0} | {part.name: PRIORITIES.index(part.at_least) for part in config.channels}

@@ -82,13 +82,16 @@ def decide(pace: Pace | None, waiting: Sequence[Waiting], sent_times: Sequence[d
 
 
 def new_batch(kind: Kind, now: datetime) -> str:
-    """The key of a group or digest, at most 36 characters; it tells its kind and when it was put together."""
-    return f"{kind}-{(now - _EPOCH) // _MICROSECOND:014x}-{uuid.uuid4().hex[:12]}"
+    """The key of a group or digest, at most 36 characters; it tells its kind and when it was put together.
+
+    It begins with what tells it from others, since people see its first eight characters.
+    """
+    return f"{uuid.uuid4().hex[:12]}-{(now - _EPOCH) // _MICROSECOND:014x}-{kind}"
 
 
 def batch_kind(batch: str) -> Kind:
     """The kind of a group or digest."""
-    return "digest" if batch.startswith("digest-") else "group"
+    return "digest" if batch.endswith("-digest") else "group"
 
 
 def batch_time(batch: str) -> datetime:

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from almenara.alarms.channels import SEND_SECONDS, Channel, LogChannel
-from almenara.alarms.channels.opening import open_channel
-from almenara.alarms.config import LOG, OpcUaPart, load_alarms_config
+from almenara.alarms.channels.opening import load_checked, open_channel
+from almenara.alarms.config import LOG, OpcUaPart
 from almenara.alarms.records import AlarmRecord, Message, Notification
 from almenara.alarms.vocabulary import Phase
 from almenara.errors import InputError
@@ -45,9 +45,9 @@ def try_channel(
 
 def _open(name: str, path: Path | None) -> Channel:
     settings = load_settings()
+    config = load_checked(path or settings.alarms_file)
     if name == LOG:
         return LogChannel(settings.var_dir.resolve() / "alarms" / "alarms.log")
-    config = load_alarms_config(path or settings.alarms_file)
     part = next((part for part in config.channels if part.name == name), None)
     if part is None:
         names = ", ".join([LOG, *(each.name for each in config.channels)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import http.client
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -57,12 +57,16 @@ class AlarmsApi:
         """The answer to what is ended."""
         return self._ask("DELETE", f"{path}?{urlencode(query)}", answer)
 
-    def events(self, after: str | None) -> Iterator[tuple[str, str]]:
-        """Id and data of each event, later than `after` or from now on, until the API ends the stream."""
+    def events(self, after: str | None, begun: Callable[[], None] = lambda: None) -> Iterator[tuple[str, str]]:
+        """Id and data of each event, later than `after` or from now on, until the API ends the stream.
+
+        `begun` is called when the API answers with its stream, before the first event.
+        """
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
         connection = self._connect(_STREAM_SECONDS)
         try:
             with self._send(connection, "GET", "/events", None, headers) as response:
+                begun()
                 yield from _parse(_lines(response))
         except (OSError, http.client.HTTPException) as error:
             raise self._away(error) from error

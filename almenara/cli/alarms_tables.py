@@ -15,14 +15,14 @@ from almenara.console import stdout, table
 
 if TYPE_CHECKING:
     from almenara.alarms.kpi import Kpi
-    from almenara.alarms.records import AlarmRecord, Report, Silence, Transition
+    from almenara.alarms.records import AlarmRecord, Report, Silence, SourceStatus, Transition
 
 _SHORT = 8  # characters of an id: enough to tell a thousand apart
 
 
 def alarms_table(title: str, alarms: Sequence[AlarmRecord]) -> None:
     """Print alarms, one a row; where the terminal is narrow, times fold and the reason is cut."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0, show_edge=False)
+    drawn = _frameless(title)
     for name in ("id", "raised", "source", "priority", "phase", "score"):
         drawn.add_column(name, no_wrap=name != "raised", min_width=10 if name == "raised" else None)
     drawn.add_column("reason")
@@ -69,6 +69,26 @@ def history_table(history: Sequence[Transition]) -> None:
     table("What happened", ["at", "change", "phase", "user", "reason"], rows)
 
 
+def sources_table(sources: Sequence[SourceStatus]) -> None:
+    """Print where sources stand, one a row; where the terminal is narrow, times and names of workers fold."""
+    drawn = _frameless("Sources")
+    widths = {"source": None, "judged by": None, "phase": 14, "since": 10, "alarm": None}
+    for name, width in widths.items():
+        drawn.add_column(name, no_wrap=name in ("source", "alarm"), min_width=width, overflow="fold")
+    for status in sources:
+        until = ""
+        if status.phase == "shelved" and status.shelved_until is not None:
+            until = f" until {time_of(status.shelved_until)}"
+        drawn.add_row(
+            plain(status.source),
+            plain(status.origin) or "the API",
+            f"{status.phase.replace('_', ' ')}{until}",
+            "" if status.since is None else time_of(status.since),
+            (status.alarm_id or "")[:_SHORT],
+        )
+    stdout.print(drawn)
+
+
 def silences_table(silences: Sequence[Silence]) -> None:
     """Print silences, one a row."""
     rows = [
@@ -103,7 +123,10 @@ def kpi_tables(figures: Kpi) -> None:
         ["unacknowledged now", str(figures.unacknowledged), ""],
         [f"false alarms of {figures.judged} judged", false, ""],
     ]
-    table(f"Alarms since {time_of(figures.since)}", ["figure", "value", "target"], rows)
+    since = time_of(figures.since)
+    if figures.known_since is not None:
+        since = f"{time_of(figures.known_since)}, when the record begins"
+    table(f"Alarms since {since}", ["figure", "value", "target"], rows)
     if figures.top_sources:
         rows = [[plain(top.source), str(top.raises), f"{top.share:.0%}"] for top in figures.top_sources]
         table("Sources with most alarms", ["source", "raises", "share"], rows)
@@ -137,3 +160,7 @@ def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "none acknowledged"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _frameless(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0, show_edge=False)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import UTC, datetime
 from pathlib import Path
 
-from almenara.alarms.config import load_alarms_config
+from almenara.alarms.channels.opening import load_checked
 from almenara.contracts import Observation
 from almenara.errors import AlmenaraError
 from almenara.settings import Settings
@@ -135,7 +135,7 @@ class Supervisor:
         config = self._config
         return AlarmDesk(
             self._var_dir,
-            config=load_alarms_config(config.alarms_file or self._settings.alarms_file),
+            config=load_checked(config.alarms_file or self._settings.alarms_file),
             name=config.name,
             blind=lambda: "; ".join(what_is_blind(self)) or None,
             record=self._api if config.forward else None,

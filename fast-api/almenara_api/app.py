@@ -14,7 +14,7 @@ from almenara.settings import Settings
 from almenara_api import problems
 from almenara_api.metrics import Metrics
 from almenara_api.middleware import BodyLimit, RequestContext
-from almenara_api.routes import alarms, events, platform, record, suppression, vibration, vision
+from almenara_api.routes import alarms, events, pages, platform, record, suppression, vibration, vision
 from almenara_api.services import Services, require_api_key
 
 _DESCRIPTION = """Industrial anomaly detection: post a picture or a vibration window, get a verdict that says what, how
@@ -51,6 +51,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     subjects = (vision, vibration, events, suppression, record, alarms, platform)  # {alarm_id} would hide /events
     for subject in subjects:
         app.include_router(subject.router, dependencies=[Depends(require_api_key)])
-    for router in (alarms.linked_router, platform.open_router):
+    for router in (alarms.linked_router, pages.router, platform.open_router):
         app.include_router(router)
     return app

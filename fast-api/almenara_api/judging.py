@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from almenara.alarms import AlarmRecord, AlarmStore
 from almenara.alarms.kpi import Kpi, kpi
 from almenara.alarms.office import AlarmOffice
 from almenara.alarms.queries import AlarmFilter
-from almenara.alarms.records import EvidenceFile
+from almenara.alarms.records import EvidenceFile, Transition
 from almenara.errors import InputError
 from almenara.evidence import drop_normal, keep_normal
 from almenara_api.problems import Problem
@@ -63,7 +64,15 @@ def figures(store: AlarmStore, since: datetime, until: datetime, operators: int)
     known = {alarm.id for alarm in raised}
     standing = [alarm for alarm in _all(store, AlarmFilter(standing=True)) if alarm.id not in known]
     transitions = store.transitions(since=since, until=until, limit=_MOST_TRANSITIONS)
-    return kpi([*raised, *standing], transitions, since, until, operators)
+    return kpi([*raised, *standing], transitions, since, until, operators, begins=_begin(store, transitions))
+
+
+def _begin(store: AlarmStore, transitions: Sequence[Transition]) -> datetime | None:
+    """When the record begins, which is before these transitions; None once its first one has been forgotten."""
+    first = store.changes_after(0, limit=1)
+    if not first or first[0][0] > 1:
+        return None
+    return min(each.at for each in (first[0][1].transition, *transitions))
 
 
 def _all(store: AlarmStore, chosen: AlarmFilter) -> list[AlarmRecord]:

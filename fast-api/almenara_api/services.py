@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
@@ -14,8 +14,10 @@ from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import APIKeyHeader
 
 from almenara import servable
-from almenara.alarms.config import load_alarms_config
-from almenara.alarms.links import Links
+from almenara.alarms.channels.opening import load_checked
+from almenara.alarms.config import AlarmsConfig
+from almenara.alarms.links import Links, Sign
+from almenara.alarms.messages import LANGUAGES, Pages
 from almenara.alarms.office import AlarmOffice
 from almenara.contracts import Task
 from almenara.errors import ConfigurationError
@@ -54,6 +56,7 @@ class Services:
     files: AlarmPool
     feed: ChangeFeed
     wanted: Wanted
+    pages: Mapping[str, Pages]
 
     @classmethod
     def start(cls, settings: Settings, metrics: Metrics, stopping: Callable[[], bool] = lambda: False) -> Services:
@@ -95,6 +98,7 @@ class Services:
             files=AlarmPool(patience, name="evidence", waits_for="the evidence", workers=2, max_queue=16),
             feed=feed,
             wanted=Wanted(office.store, office.evidence),
+            pages=_open_pages(office.config),
         )
         services.models.start()
         services.wanted.start()
@@ -194,7 +198,7 @@ ModelName = Annotated[str, Path(alias="model", max_length=100, description="regi
 
 
 def open_office(settings: Settings) -> AlarmOffice:
-    """The office of this service's alarms; its links to evidence are signed when there is a key.
+    """The office of this service's alarms; its links are signed when there is a key.
 
     Raises:
         ConfigurationError: the alarm database, alarms.yaml or the var directory cannot be used.
@@ -204,7 +208,7 @@ def open_office(settings: Settings) -> AlarmOffice:
         return AlarmOffice(
             settings.alarms_database_url,
             settings.var_dir.resolve(),
-            config=load_alarms_config(settings.alarms_file),
+            config=load_checked(settings.alarms_file),
             token=None if links is None else links.sign,
         )
     except OSError as error:
@@ -234,22 +238,32 @@ def require_key_or_link(
     services: ServicesDependency,
     key: Annotated[str | None, Security(_API_KEY)] = None,
     token: Annotated[str | None, Query(max_length=100, description="of a signed link")] = None,
-) -> None:
-    """As `require_api_key`, but a link that was signed for the path opens it too."""
+) -> Sign | None:
+    """As `require_api_key`, but a link that was signed for the path opens it too.
+
+    Returns what signs links for the answer, which end with the link that opened it; None when no link needs a token.
+    """
     links = _links(services.settings)
     if links is None or token is None:
         require_api_key(services, key)
-    elif not links.valid(request.url.path, token):
+        return None if links is None else links.sign
+    if not links.valid(request.url.path, token):
         raise Problem(
-            401,
+            403,
             "link-invalid",
-            "The link is not valid for this file, or its seven days are over.",
-            "Open the alarm with the API's key.",
+            "The link is not valid for this address, or its seven days are over.",
+            "Take the link of a newer message, or open the alarm with the API's key.",
         )
+    return partial(links.pass_on, token)
 
 
 def _links(settings: Settings) -> Links | None:
     return None if settings.api_key is None else Links(settings.api_key.get_secret_value())
+
+
+def _open_pages(config: AlarmsConfig) -> Mapping[str, Pages]:
+    """By language, that of alarms.yaml first."""
+    return {language: Pages(language, time_zone=config.time_zone) for language in (config.language, *LANGUAGES)}
 
 
 def _open_registry(tracking_uri: str) -> Source:

@@ -13,6 +13,7 @@ import pytest
 
 from almenara.alarms.channels.alertmanager import FIRING, AlertmanagerChannel
 from almenara.alarms.channels.alertmanager import alert as alert_of
+from almenara.alarms.messages.entries import Links
 from almenara.alarms.records import MessageEvent
 from almenara.errors import ConfigurationError
 from tests.support.brokers import Receiver, alertmanager
@@ -53,7 +54,16 @@ def test_raise_fires_with_source_kind_and_severity(server: str) -> None:
     }
     assert alert["annotations"]["summary"] == "cam-1: foreign object"
     assert alert["annotations"]["key"] == "5d0c4e0e-raised"
-    assert alert["generatorURL"] == f"{LINK}/v1/alarms/{ALARM_ID}"
+    assert alert["generatorURL"] == f"{LINK}/alarms/{ALARM_ID}?lang=en"
+    assert "phase" not in alert["annotations"], "no acknowledgement is told, so that it would not stay true"
+
+
+def test_link_opens_without_a_key(server: str) -> None:
+    channel = AlertmanagerChannel("oncall", server, link=LINK, token=lambda path: f"signed{path.count('/')}")
+    channel.send(message(source="cam-0", raised_at=datetime.now(UTC)))
+    [alert] = standing(server, "cam-0")
+    link = f"{LINK}/alarms/{ALARM_ID}?lang=en&token=signed2"
+    assert alert["generatorURL"] == alert["annotations"]["link"] == link
 
 
 def test_return_ends_the_alert(server: str) -> None:
@@ -138,5 +148,5 @@ def test_impossible_address_is_a_configuration_error_without_its_password(url: s
 def test_documentation_shows_the_alerts_as_they_are_posted() -> None:
     for event, seconds in (("raised", 0), ("returned", 42)):
         told = notification(event, seconds)  # type: ignore[arg-type]
-        text = json.dumps(alert_of(told, RAISED_AT + timedelta(seconds=seconds), LINK), indent=2)
+        text = json.dumps(alert_of(told, RAISED_AT + timedelta(seconds=seconds), Links(LINK, None, "en")), indent=2)
         assert_documented("alarms/buses.md", f"alertmanager-{event}", text)

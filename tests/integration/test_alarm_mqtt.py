@@ -15,7 +15,6 @@ import pytest
 from almenara.alarms.channels.base import SEND_SECONDS
 from almenara.alarms.channels.mqtt import MqttChannel, SourceState, escape
 from almenara.alarms.records import Notification
-from almenara.alarms.vocabulary import Phase
 from almenara.errors import ConfigurationError
 from tests.support.brokers import Listener, certificate, mosquitto, mosquitto_process, mosquitto_program, wait_for
 from tests.support.bus_messages import ALARM_ID, RAISED_AT, message, notification
@@ -51,7 +50,13 @@ def test_notification_is_not_retained_and_the_state_is(broker: str, channel: Mqt
     with Listener(broker) as late:
         state = SourceState.model_validate_json(late.wait(STATE))
         assert late.of(ALARMS) == []
-    assert (state.phase, state.since, state.alarm_id) == (Phase.UNACKNOWLEDGED, RAISED_AT, ALARM_ID)
+    assert (state.active, state.since, state.alarm_id) == (True, RAISED_AT, ALARM_ID)
+
+
+def test_state_says_nothing_of_an_acknowledgement_since_none_is_told(broker: str, channel: MqttChannel) -> None:
+    channel.send(message())
+    with Listener(broker) as late:
+        assert set(json.loads(late.wait(STATE))) == {"source", "active", "priority", "since", "alarm_id", "key"}
 
 
 def test_state_of_a_source_follows_its_return(broker: str, channel: MqttChannel) -> None:
@@ -59,7 +64,7 @@ def test_state_of_a_source_follows_its_return(broker: str, channel: MqttChannel)
     channel.send(message("returned", 42))
     with Listener(broker) as late:
         state = SourceState.model_validate_json(late.wait(STATE))
-    assert (state.phase, state.key) == (Phase.RETURNED_UNACKNOWLEDGED, "5d0c4e0e-returned")
+    assert (state.active, state.key) == (False, "5d0c4e0e-returned")
     assert (state.since - RAISED_AT).total_seconds() == 42
 
 

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,9 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from almenara.alarms.channels.opcua import OpcUaChannel
 from almenara.alarms.channels.opcua_conditions import node_id
+from almenara.alarms.records import Message, Notification
 from almenara.alarms.vocabulary import Phase
+from tests.support.brokers import wait_for
 from tests.support.bus_messages import ALARM_ID, RAISED_AT, alarm, message
 from tests.support.fences import assert_documented
 from tests.support.opcua import Desk, Operator, Served, operator, send, serving, with_operator
@@ -241,6 +243,26 @@ def test_server_that_starts_shows_the_alarms_that_stand(endpoint: str) -> None:
     channel.close()
 
 
+def test_what_waited_to_be_told_does_not_set_back_what_a_start_has_shown(endpoint: str) -> None:
+    first = alarm()
+    again = alarm(revision=3, raised_at=first.raised_at + timedelta(seconds=9), idempotency_key="again")
+    channel = OpcUaChannel("scada", endpoint, standing=Desk(again).standing)
+    channel.start()
+
+    async def journey(watching: Operator) -> None:
+        await watching.refresh()
+        await watching.wait(3)
+        for told, key in ((first, first.idempotency_key), (again, "again")):
+            waited = Notification(key=key, event="raised", at=told.raised_at, alarm=told)
+            await asyncio.to_thread(channel.send, Message(key=key, notifications=(waited,)))
+        await watching.wait(4)
+        shown = [each for each in watching.events if each.EventType == node_id(ObjectIds.AlarmConditionType)]
+        assert [each.EventId for each in shown] == [b"again", b"again"]
+
+    with_operator(endpoint, journey)
+    channel.close()
+
+
 def test_condition_follows_what_people_do_elsewhere(endpoint: str) -> None:
     desk = Desk(alarm())
     channel = OpcUaChannel("scada", endpoint, standing=desk.standing)
@@ -279,16 +301,33 @@ def test_raise_that_nobody_was_told_of_is_not_shown_by_following(endpoint: str) 
     channel.close()
 
 
-def test_port_in_use_fails_the_message_and_the_next_one_tries_again(endpoint: str) -> None:
+def port_of(endpoint: str) -> int:
+    return int(endpoint.split(":")[2].split("/", maxsplit=1)[0])
+
+
+def test_port_in_use_fails_the_message_and_the_next_one_tries_again(
+    endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
     channel = OpcUaChannel("scada", endpoint)
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", int(endpoint.split(":")[2].split("/", maxsplit=1)[0])))
+        taken.bind(("127.0.0.1", port_of(endpoint)))
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             channel.send(message())
+    assert caplog.records == [], "whoever sends tells of it"
     channel.send(message())
     channel.close()
+
+
+def test_what_no_client_would_send_is_told_in_a_line(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    no_message = b"OPNF\x40\x00\x00\x00" + b"z" * 56
+    with socket.create_connection(("127.0.0.1", port_of(served.endpoint))) as client:
+        client.sendall(no_message)
+        wait_for(lambda: bool(caplog.records))
+    [record] = caplog.records
+    assert "Not enough data" in record.getMessage()
+    assert record.exc_info is None
 
 
 def test_close_ends_the_server_with_a_client_connected(alone: Served) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -158,9 +159,16 @@ def test_beginning_that_fits_none_or_several_is_refused(plant: Plant) -> None:
     done = plant.run("ack", "not-an-id")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("almenara: No alarm begins with 'not-an-id'.")
-    plant.raise_alarm("beginning/1")
-    plant.raise_alarm("beginning/2")
-    assert "begin with ''" in plant.run("ack", "").stderr
+    for first in range(17):  # of so many ids two begin alike
+        plant.raise_alarm(f"beginning/{first}")
+    beginnings = Counter(alarm.id[0] for alarm in plant.store.alarms(limit=1000))
+    common, number = beginnings.most_common(1)[0]
+    assert f"{number} begin with {common!r}" in plant.run("ack", common).stderr
+
+
+def test_empty_id_acknowledges_nothing(plant: Plant) -> None:
+    plant.raise_alarm("beginning/none")
+    assert "No alarm begins with ''" in plant.run("ack", "").stderr
 
 
 def test_alarm_is_shown_with_its_history(plant: Plant) -> None:
@@ -196,10 +204,31 @@ def test_reset_of_what_is_not_latched_is_a_sentence(plant: Plant) -> None:
 def test_source_is_shelved_and_unshelved(plant: Plant) -> None:
     plant.raise_alarm("shelf/pump")
     done = plant.run("shelve", "shelf/pump", "2h", "--comment", "cleaning")
-    assert (done.returncode, done.stdout.strip()) == (0, "shelf/pump is shelved for 2h.")
+    assert done.returncode == 0, done.stderr
+    [status] = [each for each in plant.store.sources() if each.source == "shelf/pump"]
+    assert done.stdout.strip() == f"shelf/pump is shelved until {status.shelved_until:%Y-%m-%d %H:%M:%S}."
     assert plant.store.phase("shelf/pump") is Phase.SHELVED
     assert plant.json("unshelve", "shelf/pump")["phase"] == "unacknowledged"
     assert plant.store.phase("shelf/pump") is Phase.UNACKNOWLEDGED
+
+
+def test_source_is_taken_out_of_service_listed_and_returned(plant: Plant) -> None:
+    assert plant.run("out-of-service", "service/no").stderr.startswith("almenara: There is no source service/no.")
+    alarm = plant.raise_alarm("service/pump")
+    done = plant.run("out-of-service", "service/pump", "--comment", "dismantled", "--user", "eva")
+    assert done.returncode == 0, done.stderr
+    assert "service/pump is out of service" in done.stdout
+    listed = plant.run("sources").stdout
+    [line] = [line for line in listed.splitlines() if "service/pump" in line]
+    assert all(word in line for word in ("the API", "out of service", alarm[:8]))
+    sources = plant.json("sources")["sources"]
+    assert isinstance(sources, list)
+    assert {each["source"]: each["phase"] for each in sources}["service/pump"] == "out_of_service"
+    assert plant.json("in-service", "service/pump")["phase"] == "unknown"
+    assert plant.store.phase("service/pump") is Phase.UNKNOWN
+    last = plant.store.transitions("service/pump")[-2:]
+    assert [each.change for each in last] == ["removed_from_service", "returned_to_service"]
+    assert last[0].user == "eva"
 
 
 def test_silence_is_planned_listed_and_ended(plant: Plant) -> None:
@@ -223,7 +252,10 @@ def test_kpis_are_shown_beside_their_targets(plant: Plant) -> None:
     assert done.returncode == 0, done.stderr
     for words in ("alarms an operator and hour", "about 6, at most 12", "Sources with most alarms"):
         assert words in done.stdout
-    assert plant.json("kpi", "--hours", "1")["operators"] == 1
+    assert "when the record begins" in done.stdout
+    told = plant.json("kpi", "--hours", "1")
+    first = plant.store.changes_after(0, 1)[0][1].transition.at
+    assert (told["operators"], datetime.fromisoformat(str(told["known_since"]))) == (1, first)
 
 
 def test_watch_shows_what_stands_and_then_what_happens(plant: Plant, tmp_path: Path) -> None:
@@ -269,6 +301,12 @@ def test_wrong_filter_is_a_sentence(plant: Plant) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_what_only_the_api_refuses_is_told_in_its_words(plant: Plant) -> None:
+    done = plant.run("shelve", "line-*", "1h")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("almenara: There is no source line-*. Give the whole name of one source, no pattern")
+
+
 def test_watch_goes_on_after_the_api_was_away(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "api.log"
     url = f"http://127.0.0.1:{port}"
@@ -288,3 +326,4 @@ def test_watch_goes_on_after_the_api_was_away(tmp_path: Path) -> None:
             plant.observe("meanwhile", 0.9)
             stack.enter_context(start())
             wait_until(lambda: "meanwhile raised" in out.read_text(), 30)
+            assert (out.read_text().count("Trying again"), out.read_text().count("answers again")) == (1, 1)

@@ -1,8 +1,7 @@
-"""A process that raises alarms and delivers them until it is killed: ``python alarm_child.py DIRECTORY SEED ADDRESS``.
+"""What a plant runs, and alarms in it, until it is killed: ``python alarm_child.py DIRECTORY DATABASE SEED``.
 
-It prints the id of each alarm after its commit. It posts every message as JSON to ``ADDRESS/CHANNEL``: ``hook`` takes
-everything, ``people`` three messages a second. When the file ``raise`` is gone from the directory it delivers what is
-left and ends.
+Its channels are those of ``DIRECTORY/alarms.yaml``. It prints the id of each alarm after its commit. When the file
+``raise`` is gone from the directory it delivers what is left, prints an empty line, and ends when its input does.
 """
 
 from __future__ import annotations
@@ -10,62 +9,72 @@ from __future__ import annotations
 import logging
 import random
 import sys
-import threading
 import time
-import urllib.request
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from almenara.alarms import AlarmStore, Deliverer, Message, Rule
-from almenara.alarms.channels import Pace
-from almenara.alarms.ticking import Ticker
+from paho.mqtt.client import Client
+
+import almenara.alarms.office
+from almenara.alarms import Deliverer, Rule
+from almenara.alarms.channels import mqtt
+from almenara.alarms.config import load_alarms_config
+from almenara.alarms.office import AlarmOffice
 from almenara.contracts import Observation
 
 RULE = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=0)
+STANDING = 12
+SHAPES = ((0.9,), (0.9, 0.0), (0.9, 0.0, 0.9), (0.9, 0.0, 0.9, 0.0))
+PATIENCE_SECONDS, RECONNECT_SECONDS = 0.2, 0.1
+"""Of MQTT: one cut is mended by the client's library, two in a row are by the deliverer."""
+
+impatient_deliverer = partial(
+    Deliverer, lease_seconds=1.0, poll_seconds=0.1, first_retry_seconds=0.02, longest_retry_seconds=0.2
+)
 
 
-@dataclass(frozen=True)
-class HookChannel:
-    name: str
-    address: str
-    pace: Pace | None = None
-
-    def send(self, message: Message) -> None:
-        body = message.model_dump_json().encode()
-        request = urllib.request.Request(f"{self.address}/{self.name}", data=body)  # noqa: S310 - http, by the parent
-        with urllib.request.urlopen(request, timeout=5):  # noqa: S310
-            pass
-
-    def close(self) -> None:
-        """Nothing is open between two messages."""
+class QuickClient(Client):
+    def reconnect_delay_set(self, *_seconds: int) -> None:
+        self._reconnect_min_delay = self._reconnect_max_delay = RECONNECT_SECONDS  # type: ignore[assignment]
 
 
-def observe(store: AlarmStore, source: str, anomaly: float) -> None:
+def observe(office: AlarmOffice, source: str, anomaly: float) -> None:
     seen = Observation(source=source, kind="vision", anomaly=anomaly, observed_at=datetime.now(UTC))
-    for transition in store.observe(seen, RULE, now=time.monotonic()):
+    for transition in office.store.observe(seen, RULE, now=time.monotonic()):
         if transition.raised:
             sys.stdout.write(f"{transition.alarm_id}\n")
             sys.stdout.flush()
 
 
-def main(directory: Path, seed: int, address: str) -> None:
-    store = AlarmStore(f"sqlite:///{directory / 'alarms.db'}", channels=("hook", "people"), monotonic=time.monotonic)
-    channels = [HookChannel("hook", address), HookChannel("people", address, Pace(limit=3, window_seconds=1))]
-    deliverer = Deliverer(store, channels, poll_seconds=0.01, first_retry_seconds=0.02, longest_retry_seconds=0.2)
-    for work in (deliverer, Ticker(store, every_seconds=0.1)):
-        threading.Thread(target=work.run, args=(threading.Event(),), daemon=True).start()
-    number = 0
-    while (directory / "raise").exists():
-        number += 1
-        source = f"camera-{seed}-{number}"
-        for anomaly in (0.9, 0.0, 0.9)[: 1 + number % 3]:
-            observe(store, source, anomaly)
-        time.sleep(random.random() * 0.04)
-    while store.pending_deliveries():
-        time.sleep(0.02)
+def take_care(office: AlarmOffice) -> None:
+    """End the oldest alarms, so that a dozen stand."""
+    for alarm in list(office.standing())[STANDING:]:
+        if alarm.phase.active:
+            observe(office, alarm.source, 0.0)
+        office.acknowledge(alarm.id, "ana", "")
+
+
+def main(directory: Path, url: str, seed: int) -> None:
+    config = load_alarms_config(directory / "alarms.yaml")
+    with AlarmOffice(url, directory, config=config) as office:
+        number = 0
+        while (directory / "raise").exists():
+            number += 1
+            for anomaly in SHAPES[number % len(SHAPES)]:
+                observe(office, f"line-{seed}/camera-{number}", anomaly)
+            take_care(office)
+            time.sleep(random.random() * 0.3)
+        while office.store.pending_deliveries():
+            time.sleep(0.1)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        sys.stdin.read()
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)  # failing is the receivers' purpose
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    logging.disable(logging.ERROR)  # failing is the receivers' purpose
+    setattr(almenara.alarms.office, "Deliverer", impatient_deliverer)  # noqa: B010 - a class to mypy
+    setattr(mqtt, "_SEND_SECONDS", PATIENCE_SECONDS)  # noqa: B010 - a constant to mypy
+    setattr(mqtt, "Client", QuickClient)  # noqa: B010 - a class to mypy
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -135,6 +135,7 @@ class Request:
     path: str
     body: Any
     authorization: str | None
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass

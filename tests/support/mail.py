@@ -37,9 +37,9 @@ class Mailbox:
 
 
 @contextmanager
-def smtp_server(*, login: bool = False, certificate: Path | None = None) -> Iterator[Mailbox]:
+def smtp_server(*, login: bool = False, certificate: Path | None = None, port: int | None = None) -> Iterator[Mailbox]:
     """An SMTP server on loopback; with `certificate` it demands STARTTLS before it takes anything."""
-    mailbox = Mailbox(free_port())
+    mailbox = Mailbox(port or free_port())
 
     def authenticate(server: Any, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         known = LoginPassword(USER.encode(), PASSWORD.encode())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.common.subscription import Subscription
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.uaerrors import UaError
 
 from almenara.alarms.channels.opcua import OpcUaChannel
 from almenara.alarms.channels.opcua_conditions import node_id
@@ -75,6 +78,54 @@ class Operator:
         """The newest event, once there are `count`."""
         await until(lambda: len(self.events) >= count)
         return self.events[-1]
+
+
+class Watcher:
+    """A plant management system: it connects, subscribes and refreshes, again and again, on a thread of its own."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.events: list[Any] = []
+        """All that it got, oldest first."""
+        self.sessions = 0
+        self._endpoint = endpoint
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()), name="opcua-watcher", daemon=True)
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        assert self._thread.is_alive(), "the OPC UA client died"
+        self._over.set()
+        self._thread.join(15)
+
+    def connected_after(self, sessions: int) -> bool:
+        """Whether there has been a session after so many."""
+        return self.sessions > sessions
+
+    async def _watch(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(OSError, TimeoutError, UaError):
+                await self._session()
+            await asyncio.sleep(0.1)
+
+    async def _session(self) -> None:
+        client, lost = Client(self._endpoint, timeout=3), asyncio.Event()
+
+        async def note(_error: Exception) -> None:
+            lost.set()
+
+        client.connection_lost_callback = note
+        async with client:
+            watching = Operator(client)
+            watching.events = self.events
+            await watching.subscribe()
+            await watching.refresh()
+            self.sessions += 1
+            while not (lost.is_set() or self._over.is_set()):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), 0.2)
 
 
 async def until(what: Callable[[], Any], seconds: float = 15) -> None:

@@ -13,6 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+NO_ANSWER = 0
+"""In place of a status: the request was taken, and the connection ends without a word."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -44,16 +47,18 @@ class Receiver:
 
 
 @contextmanager
-def web_receiver(answer: Any = None) -> Iterator[Receiver]:
+def web_receiver(answer: Any = None, *, receiver: Receiver | None = None) -> Iterator[Receiver]:
     """A receiver on a free loopback port."""
-    receiver = Receiver(answer=answer or {})
+    taking = receiver or Receiver(answer=answer or {})
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             place = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            status, content = receiver.take(Request(place.path, parse_qs(place.query), headers, body))
+            status, content = taking.take(Request(place.path, parse_qs(place.query), headers, body))
+            if status == NO_ANSWER:
+                return
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -63,11 +68,11 @@ def web_receiver(answer: Any = None) -> Iterator[Receiver]:
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver.port = server.server_port
+    taking.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield receiver
+        yield taking
     finally:
         server.shutdown()
         server.server_close()

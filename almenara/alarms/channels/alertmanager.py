@@ -6,12 +6,14 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 
 from almenara.alarms.channels.addresses import Address, parse_address
 from almenara.alarms.channels.base import SEND_SECONDS, Pace
+from almenara.alarms.messages.entries import Links
 from almenara.alarms.records import Message, Notification
 
 FIRING = timedelta(days=7)
@@ -25,20 +27,23 @@ class AlertmanagerChannel:
 
     pace: Pace | None = None
 
-    def __init__(self, name: str, url: str, *, link: str | None = None) -> None:
+    def __init__(
+        self, name: str, url: str, *, link: str | None = None, token: Callable[[str], str] | None = None
+    ) -> None:
         """Take its settings.
 
         Args:
             name: of the channel.
             url: of Alertmanager; may hold user and password for basic authentication, and a path before ``/api``.
             link: public address of the API.
+            token: signs the path of a link, so that it opens without an API key.
 
         Raises:
             ConfigurationError: the address cannot be used.
         """
         self._name = name
         self._address = parse_address(url, {"http": 80, "https": 443}, "http://alertmanager:9093")
-        self._link = link.rstrip("/") if link else None
+        self._links = Links(link.rstrip("/") if link else None, token, "en")
 
     @property
     def name(self) -> str:
@@ -51,14 +56,14 @@ class AlertmanagerChannel:
             OSError: Alertmanager is away, or it refuses; the text has the first words of its answer.
         """
         now = datetime.now(UTC)
-        alerts = [alert(each, now, self._link) for each in message.notifications]
+        alerts = [alert(each, now, self._links) for each in message.notifications]
         post_json(self._address, "/api/v2/alerts", alerts)
 
     def close(self) -> None:
         """Nothing stays open between two messages."""
 
 
-def alert(notification: Notification, now: datetime, link: str | None) -> dict[str, Any]:
+def alert(notification: Notification, now: datetime, links: Links) -> dict[str, Any]:
     """The alert of a notification. Its labels stay the same from the raise to the return, as they identify it."""
     alarm = notification.alarm
     annotations = {
@@ -67,7 +72,6 @@ def alert(notification: Notification, now: datetime, link: str | None) -> dict[s
             f"Alarm {alarm.id} ({alarm.kind}, {alarm.priority}), raised {_text(alarm.raised_at)}, "
             f"score {alarm.score:.2f}, peak {alarm.peak:.2f}."
         ),
-        "phase": alarm.phase.value,
         "key": notification.key,
     }
     content = {
@@ -81,8 +85,8 @@ def alert(notification: Notification, now: datetime, link: str | None) -> dict[s
         "startsAt": _text(alarm.raised_at),
         "endsAt": _text(_end(notification, now)),
     }
-    if link:
-        annotations["link"] = content["generatorURL"] = f"{link}/v1/alarms/{alarm.id}"
+    if link := links.to_alarm(alarm):
+        annotations["link"] = content["generatorURL"] = link
     return content
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from almenara.alarms.channels.addresses import Address, parse_address
 from almenara.alarms.channels.base import SEND_SECONDS, Pace
 from almenara.alarms.records import Message, Notification
-from almenara.alarms.vocabulary import Phase, Priority
+from almenara.alarms.vocabulary import Priority
 from almenara.contracts import Contract
 from almenara.errors import ConfigurationError
 
@@ -33,10 +33,13 @@ _SEND_SECONDS = SEND_SECONDS - _CONNECT_SECONDS - 0.5  # ending a hung connectio
 
 
 class SourceState(Contract):
-    """The retained message of a source: where it stood when it was last told of."""
+    """The retained message of a source: whether it was raised or had returned when it was last told of.
+
+    Nobody tells acknowledgements, so it says nothing of them.
+    """
 
     source: str
-    phase: Phase
+    active: bool = Field(description="raised, and not returned to normal since")
     priority: Priority
     since: datetime = Field(description="of the latest raise; once it has returned, of the return")
     alarm_id: str
@@ -250,7 +253,7 @@ def source_state(notification: Notification) -> SourceState:
     alarm = notification.alarm
     return SourceState(
         source=alarm.source,
-        phase=alarm.phase,
+        active=alarm.phase.active,
         priority=alarm.priority,
         since=alarm.raised_at if alarm.phase.active else alarm.cleared_at or notification.at,
         alarm_id=alarm.id,

@@ -53,6 +53,14 @@ _client_user: ContextVar[str] = ContextVar("_client_user", default="OPC UA clien
 """Who is signed in on the connection whose request is being served; asyncua does not tell methods."""
 
 
+def _shorten(record: logging.LogRecord) -> bool:
+    """One line of asyncua in place of a traceback for what a client sent; none where `start` raises the same error."""
+    if record.exc_info is not None and record.exc_info[1] is not None:
+        record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
+        record.exc_info = None
+    return "error starting server" not in str(record.msg)
+
+
 @dataclass(frozen=True)
 class _Running:
     loop: asyncio.AbstractEventLoop
@@ -281,6 +289,8 @@ def _loops_back(host: str) -> bool:
 
 async def _prepare(address: Address) -> Server:
     logging.getLogger("asyncua").setLevel(logging.WARNING)
+    for part in ("server", "binary_server_asyncio"):
+        logging.getLogger(f"asyncua.server.{part}").addFilter(_shorten)
     server = Server(user_manager=_OneUser(address))
     server.iserver.bind_condition_methods = _REFRESH_SEVERITY
     server.allow_remote_admin(False)

@@ -60,10 +60,13 @@ class Conditions:
         return next((each for each in self._by_source.values() if each.node == node), None)
 
     async def tell(self, notification: Notification) -> None:
-        """Set the condition of its source, and send the event; a test is an event without a condition."""
+        """Set the condition of its source, and send the event; a test is an event without a condition.
+
+        What is older than the condition, as after a start that showed what stands, would set it back and is left out.
+        """
         if notification.event == "test":
             await self._trigger(_test_event(notification))
-        else:
+        elif not self._is_past(notification.alarm):
             await self.show(notification.alarm, notification.key, notification.at)
 
     async def show(self, alarm: AlarmRecord, event_id: str, at: datetime, *, user: str = "", comment: str = "") -> None:
@@ -94,6 +97,15 @@ class Conditions:
             if alarm is None or alarm.idempotency_key != known.idempotency_key or alarm.phase is known.phase:
                 continue
             await self.show(alarm, f"{alarm.idempotency_key}/{alarm.phase}/{at.timestamp():.0f}", at)
+
+    def _is_past(self, alarm: AlarmRecord) -> bool:
+        condition = self._by_source.get(alarm.source)
+        if condition is None:
+            return False
+        known = condition.alarm
+        if (alarm.idempotency_key, alarm.phase) == (known.idempotency_key, known.phase):
+            return False
+        return alarm.revision < known.revision if alarm.id == known.id else alarm.raised_at < known.raised_at
 
     async def _condition(self, alarm: AlarmRecord) -> Condition:
         condition = self._by_source.get(alarm.source)

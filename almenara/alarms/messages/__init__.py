@@ -1,5 +1,7 @@
-"""What people read when an alarm is told, in their language."""
+"""What people read when an alarm is told, and the pages that messages lead to, in their language."""
 
-from almenara.alarms.messages.render import LANGUAGES, Renderer
+from almenara.alarms.messages.environment import LANGUAGES
+from almenara.alarms.messages.pages import Pages
+from almenara.alarms.messages.render import Renderer
 
-__all__ = ["LANGUAGES", "Renderer"]
+__all__ = ["LANGUAGES", "Pages", "Renderer"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from almenara.alarms.records import AlarmRecord, EvidenceFile, MessageEvent, Notification
 from almenara.alarms.vocabulary import PRIORITIES, Priority
@@ -20,23 +20,31 @@ class Links:
 
     Attributes:
         base: the API's public address, such as https://almenara.plant.example.
-        token: signs the path of a piece of evidence, so that it opens without a key; None: a key is needed.
+        token: signs the path of a link, so that it opens without a key; None: a key is needed.
+        language: of the pages that the links open.
     """
 
     base: str | None
     token: Callable[[str], str] | None
+    language: str
 
     def to_alarm(self, alarm: AlarmRecord) -> str | None:
-        return None if self.base is None else f"{self.base}/v1/alarms/{alarm.id}"
+        """The page of one alarm."""
+        return self._to(f"/alarms/{alarm.id}", lang=self.language)
 
     def to_alarms(self) -> str | None:
-        return None if self.base is None else f"{self.base}/v1/alarms?standing=true"
+        """The page of the alarms that stand."""
+        return self._to("/alarms", lang=self.language)
 
     def to_evidence(self, alarm: AlarmRecord, file: EvidenceFile) -> str | None:
+        return self._to(f"/v1/alarms/{alarm.id}/evidence/{quote(file.name)}")
+
+    def _to(self, path: str, **query: str) -> str | None:
         if self.base is None:
             return None
-        path = f"/v1/alarms/{alarm.id}/evidence/{quote(file.name)}"
-        return self.base + path + (f"?token={quote(self.token(path), safe='')}" if self.token else "")
+        if self.token is not None:
+            query["token"] = self.token(path)
+        return f"{self.base}{path}?{urlencode(query)}" if query else f"{self.base}{path}"
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,14 @@ class Entry:
     """One notification.
 
     Attributes:
-        event, alarm, chattering: of the notification.
+        key, event, alarm, chattering: of the notification.
         topic, name: what it is about; the name is the camera's, asset's or channel's, without what marks the topic.
         link: to the alarm; none of a test, whose alarm is nowhere.
         pictures: names of the pictures that come with the message.
         files: name and address of the evidence that does not come with it.
     """
 
+    key: str
     event: MessageEvent
     alarm: AlarmRecord
     chattering: bool
@@ -78,6 +87,7 @@ def entry(notification: Notification, links: Links, attached: Mapping[str, str])
     topic, name = _topic(alarm)
     linked = [(file.name, links.to_evidence(alarm, file)) for file in alarm.evidence if file.uri not in attached]
     return Entry(
+        key=notification.key,
         event=notification.event,
         alarm=alarm,
         chattering=notification.chattering,

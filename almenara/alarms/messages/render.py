@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from almenara.alarms.messages.entries import Entry, Links, entry, highest
-from almenara.alarms.messages.phrases import english, spanish
+from almenara.alarms.messages.environment import make_environment
 from almenara.alarms.records import Message, Notification
-from almenara.errors import ConfigurationError
-
-LANGUAGES = ("en", "es")
 
 SHORT = 300
 """Characters of a short text: two SMS, three with accents."""
 
 _SUBJECT = 150  # characters; phones show about a third of it
-_TEMPLATES = Path(__file__).parent / "templates"
-_TIMES = {"en": "%Y-%m-%d %H:%M:%S %Z", "es": "%d/%m/%Y %H:%M:%S %Z"}
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -44,23 +35,15 @@ class Renderer:
             language: en or es.
             time_zone: that times are written in, such as Europe/Madrid.
             link: public address of the API; without it messages carry no links.
-            token: signs the path of a piece of evidence, so that its link opens without an API key.
+            token: signs the path of a link, so that it opens without an API key.
 
         Raises:
             ConfigurationError: there is no such language or time zone.
         """
-        if language not in LANGUAGES:
-            raise ConfigurationError(f"There are no messages in language {language!r}.", "Use en or es.")
-        try:
-            self._zone = ZoneInfo(time_zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ConfigurationError(
-                f"There is no time zone {time_zone!r}.", "Name one as the IANA does, such as Europe/Madrid."
-            ) from error
+        self._plain = make_environment(language, time_zone, autoescape=False)
+        self._html = make_environment(language, time_zone, autoescape=True)
         self.language = language
-        self._links = Links(None if link is None else link.rstrip("/"), token)
-        self._plain = self._environment(autoescape=False)
-        self._html = self._environment(autoescape=True)
+        self._links = Links(None if link is None else link.rstrip("/"), token, language)
 
     def subject(self, message: Message) -> str:
         """One line of at most 150 characters."""
@@ -141,6 +124,7 @@ class Renderer:
             until=max(each.at for each in message.notifications),
             all_alarms=self._links.to_alarms(),
             count=count,
+            most=SHORT,
             language=self.language,
             **options,
         )
@@ -148,41 +132,6 @@ class Renderer:
 
     def _entry(self, notification: Notification, attached: Mapping[str, str]) -> Entry:
         return entry(notification, self._links, attached)
-
-    def _environment(self, *, autoescape: bool) -> Environment:
-        environment = Environment(
-            loader=FileSystemLoader([_TEMPLATES / self.language, _TEMPLATES]),
-            undefined=StrictUndefined,
-            autoescape=autoescape,  # noqa: S701 - False for plain text alone
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        filters: dict[str, Callable[[Any], str]] = {
-            "time": self._time,
-            "clock": self._clock,
-            "number": self._number,
-            "duration": _duration,
-            "told": spanish if self.language == "es" else english,
-        }
-        environment.filters.update(filters)
-        return environment
-
-    def _time(self, moment: datetime) -> str:
-        return moment.astimezone(self._zone).strftime(_TIMES[self.language])
-
-    def _clock(self, moment: datetime) -> str:
-        return moment.astimezone(self._zone).strftime("%H:%M:%S")
-
-    def _number(self, value: float) -> str:
-        return f"{value:.2f}".replace(".", "," if self.language == "es" else ".")
-
-
-def _duration(span: timedelta) -> str:
-    minutes, seconds = divmod(max(0, round(span.total_seconds())), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _cut(text: str, limit: int) -> str:

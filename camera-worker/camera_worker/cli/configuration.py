@@ -8,24 +8,29 @@ from typing import Annotated
 
 import typer
 
-from almenara.alarms.config import load_alarms_config
+from almenara.alarms.channels.opening import load_checked
+from almenara.alarms.config import LOG
 from almenara.errors import InputError
+from almenara.settings import load_settings
 from camera_worker.config import TEMPLATE, CameraConfig, load_config
 
 DEFAULT_CONFIG = Path("cameras.yaml")
 
 
 def validate(file: Annotated[Path, typer.Argument(help="Configuration file (YAML).")]) -> None:
-    """Check a configuration file, and the alarms file that it names; every mistake is named with its line.
+    """Check a configuration file, and the alarms file with its channels; every mistake is named with its line.
 
-    Secrets are read as the worker would, from the environment and from files.
+    Secrets are read as the worker would, from the environment and from files; nothing is connected to.
 
     Example: camera-worker validate cameras.yaml
     """
     worker = load_config(file)
-    load_alarms_config(worker.alarms_file)
+    alarms_file = worker.alarms_file or load_settings().alarms_file
+    alarms = load_checked(alarms_file)
     for camera in worker.cameras:
         typer.echo(f"{camera.name}: {camera.parsed_source().label}, model {camera.model}{_hours(camera)}")
+    if alarms_file:
+        typer.echo(f"{alarms_file}: channels {', '.join([LOG, *(part.name for part in alarms.channels)])}")
     typer.echo(f"{file} is valid.")
 
 

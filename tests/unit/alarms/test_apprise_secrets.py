@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from apprise import Apprise
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from almenara.alarms.channels import apprise_log
@@ -21,7 +21,6 @@ def hidden(url: str, text: str) -> str:
     return apprise_log.hide(apprise_log.secrets(url, plugin), text)
 
 
-@settings(deadline=None)  # the first URL loads all of Apprise's services
 @given(password=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=30))
 def test_a_password_is_hidden_as_written_and_decoded(password: str) -> None:
     written = quote(password, safe="")

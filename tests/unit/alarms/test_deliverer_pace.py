@@ -131,7 +131,7 @@ def test_group_waits_for_its_messages_and_goes_out_as_one(store: AlarmStore, clo
     [group] = mail.messages
     assert group.kind == "group"
     assert [n.alarm.source for n in group.notifications] == ["a", "b"]
-    assert group.key.startswith("group-")
+    assert group.key.endswith("-group")
 
 
 def test_single_message_carries_the_key_of_its_notification(store: AlarmStore, clock: Clock) -> None:

@@ -77,6 +77,23 @@ def test_period_ends_before_its_end() -> None:
     assert of_raises(-1, 0, 239, 240).raises == 2
 
 
+def test_rate_and_flood_time_count_from_where_the_record_begins() -> None:
+    changes = [transition(180 + minute / 2) for minute in range(12)]
+    whole, late = kpi([], changes, SINCE, UNTIL), kpi([], changes, SINCE, UNTIL, begins=at(180))
+    assert (whole.known_since, late.known_since) == (None, at(180))
+    assert (whole.alarms_per_operator_hour, late.alarms_per_operator_hour) == (3, 12)
+    assert late.time_in_flood == pytest.approx(4 * whole.time_in_flood)
+
+
+def test_record_that_is_older_than_the_period_does_not_change_it() -> None:
+    changes = [transition(10)]
+    assert kpi([], changes, SINCE, UNTIL, begins=SINCE) == kpi([], changes, SINCE, UNTIL)
+
+
+def test_record_that_has_just_begun_counts_as_ten_minutes() -> None:
+    assert kpi([], [transition(239)], SINCE, UNTIL, begins=at(239)).alarms_per_operator_hour == pytest.approx(6)
+
+
 def test_peak_is_found_across_the_clock_s_ten_minutes() -> None:
     assert of_raises(0, 8, 9, 11, 12, 17.9, 18, 40).peak_in_10_minutes == 5
 
@@ -167,7 +184,7 @@ def test_figures_of_nothing_are_refused(until: datetime, operators: int, code: s
 
 
 @given(st.lists(st.floats(0, 239.9), max_size=80), st.integers(1, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_peak_and_floods_agree(minutes: list[float], operators: int) -> None:
     figures = of_raises(*minutes, operators=operators)
     assert figures.peak_in_10_minutes <= figures.raises

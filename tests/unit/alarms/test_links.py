@@ -39,6 +39,18 @@ def test_the_end_of_a_link_cannot_be_moved() -> None:
     assert not links.valid(PATH, f"{int(until) + 1}.{signature}")
 
 
+def test_a_link_that_is_passed_on_ends_with_the_one_it_comes_from() -> None:
+    clock = Clock()
+    links = Links("key", clock)
+    page = links.sign("/alarms/0c6f")
+    clock.now += VALID_SECONDS - 1
+    picture = links.pass_on(page, PATH)
+    assert links.valid(PATH, picture)
+    assert not links.valid("/alarms/0c6f", picture)
+    clock.now += 2
+    assert not links.valid(PATH, picture)
+
+
 @pytest.mark.parametrize("token", ["", ".", "x", "99999999999", "99999999999.", "-1.x", "9" * 90, "٣.x", "1e9.x"])
 def test_what_is_no_token_opens_nothing(token: str) -> None:
     assert not Links("key").valid(PATH, token)

@@ -115,7 +115,7 @@ class Run:
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_only_an_acknowledgement_ends_an_unacknowledged_alarm_and_only_a_reset_a_latched_one(
     rule: Rule, happenings: Happenings
 ) -> None:
@@ -127,7 +127,7 @@ def test_only_an_acknowledgement_ends_an_unacknowledged_alarm_and_only_a_reset_a
 
 
 @given(rules, happenings)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_raise_is_told_once_suppression_and_cooldown_are_over_unless_it_was_acknowledged(
     rule: Rule, happenings: Happenings
 ) -> None:
@@ -147,7 +147,7 @@ def test_raise_is_told_once_suppression_and_cooldown_are_over_unless_it_was_ackn
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_transition_is_told_twice(rule: Rule, happenings: Happenings) -> None:
     untold = {"raised": 0, "returned": 0, "reminder": 0}
     for taken in Run(rule).through(happenings).steps:
@@ -165,7 +165,7 @@ def test_no_transition_is_told_twice(rule: Rule, happenings: Happenings) -> None
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_return_is_told_only_after_its_raise(rule: Rule, happenings: Happenings) -> None:
     raise_told = False
     for taken in Run(rule).through(happenings).steps:
@@ -176,7 +176,7 @@ def test_return_is_told_only_after_its_raise(rule: Rule, happenings: Happenings)
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_there_is_at_most_one_message_a_cooldown_and_none_while_it_is_suppressed(
     rule: Rule, happenings: Happenings
 ) -> None:
@@ -195,7 +195,7 @@ def test_there_is_at_most_one_message_a_cooldown_and_none_while_it_is_suppressed
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_unknown_never_clears_an_alarm(rule: Rule, happenings: Happenings) -> None:
     regained_at = -1e6
     for taken in Run(rule).through(happenings).steps:
@@ -208,7 +208,7 @@ def test_unknown_never_clears_an_alarm(rule: Rule, happenings: Happenings) -> No
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_raise_follows_an_unbroken_anomaly_of_the_on_delay(rule: Rule, happenings: Happenings) -> None:
     assume(rule.n == 1)
     onset: float | None = None
@@ -226,7 +226,7 @@ def test_every_raise_follows_an_unbroken_anomaly_of_the_on_delay(rule: Rule, hap
 
 
 @given(rules, st.lists(st.tuples(st.floats(0.05, 1), st.floats(0.5, 1)), min_size=12, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_sustained_anomaly_is_told_within_the_on_delay_and_a_second(
     rule: Rule, anomalies: list[tuple[float, float]]
 ) -> None:
@@ -248,7 +248,7 @@ def test_sustained_anomaly_is_told_within_the_on_delay_and_a_second(
 
 
 @given(rules, happenings, st.floats(0.5, 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_sustained_anomaly_is_raised_from_any_state(rule: Rule, happenings: Happenings, anomaly: float) -> None:
     run = Run(rule).through(happenings)
     run.take(ServiceReturn())
@@ -257,7 +257,7 @@ def test_sustained_anomaly_is_raised_from_any_state(rule: Rule, happenings: Happ
 
 
 @given(rules, happenings)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_alarm_of_normal_readings_ends_when_people_do_their_part(rule: Rule, happenings: Happenings) -> None:
     run = Run(rule).through([*happenings, (0.0, ServiceReturn()), *[(0.5, Reading(0.1)) for _ in range(20)]])
     run.take(Acknowledgement())
@@ -266,7 +266,7 @@ def test_alarm_of_normal_readings_ends_when_people_do_their_part(rule: Rule, hap
 
 
 @given(rules, happenings, st.floats(0, 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_tick_before_its_time_or_once_more_changes_nothing(rule: Rule, happenings: Happenings, part: float) -> None:
     for taken in Run(rule).through(happenings).steps:
         end = taken.now + 100 if taken.after.due is None else taken.after.due - 2 * MILLISECOND
@@ -275,14 +275,14 @@ def test_tick_before_its_time_or_once_more_changes_nothing(rule: Rule, happening
 
 
 @given(rules, happenings)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_resuming_on_the_same_clock_changes_nothing(rule: Rule, happenings: Happenings) -> None:
     for taken in Run(rule).through(happenings).steps:
         assert resume(taken.after, taken.now) == taken.after
 
 
 @given(rules, happenings)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_transitions_form_an_unbroken_chain(rule: Rule, happenings: Happenings) -> None:
     beneath = Phase.NORMAL
     for taken in Run(rule).through(happenings).steps:
@@ -299,7 +299,7 @@ def test_transitions_form_an_unbroken_chain(rule: Rule, happenings: Happenings) 
 
 
 @given(st.lists(st.floats(0.1, 3.5), min_size=200, max_size=400), rules)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_crossings_without_end_are_told_once_a_repeat_interval(pauses: list[float], rule: Rule) -> None:
     bare = {"k": 1, "n": 1, "on_delay_seconds": 0.0, "off_delay_seconds": 0.0, "stale_after_seconds": None}
     rule = rule.model_copy(update={**bare, "cooldown_seconds": 20.0, "repeat_interval_seconds": 300.0})

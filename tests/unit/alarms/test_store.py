@@ -345,7 +345,7 @@ happenings = st.lists(
 
 
 @given(happenings=happenings)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_raise_in_the_log_has_its_alarm_and_at_most_one_message(
     happenings: list[tuple[float, float | str | None]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

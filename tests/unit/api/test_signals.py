@@ -29,7 +29,7 @@ def code_of(content: bytes, query: VibrationParameters = NOTHING, kind: str = JS
     return refused.value.code
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=100))
 def test_json_and_raw_bodies_give_the_same_signal(samples: list[float]) -> None:
     raw = parse(np.asarray(samples, "<f4").tobytes(), RAW, RATE, 100)

@@ -120,7 +120,7 @@ def test_a_night_shift_takes_as_long_as_the_clock_makes_it() -> None:
     length=st.integers(1, 24 * 60 - 1),
     moment=st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1)).map(lambda each: each.replace(tzinfo=UTC)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_changes_before_the_next_change(
     zone: str, days: str, opens: int, length: int, moment: datetime
 ) -> None:

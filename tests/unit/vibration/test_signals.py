@@ -141,7 +141,7 @@ def test_array_whose_header_lies_is_refused(shape: str, code: str) -> None:
     assert code_of(npy_that_claims(shape), "application/x-npy") == code
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.recursive(st.integers() | st.booleans() | st.floats() | st.text(max_size=3), lambda of: st.tuples(of, of)))
 def test_no_claimed_shape_gives_more_than_the_limit(shape: object) -> None:
     try:
@@ -221,7 +221,7 @@ def test_text_that_is_no_number_names_its_line() -> None:
     assert caught.value.code == "recording-value"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from(MEDIA_TYPES), st.booleans())
 def test_any_bytes_give_a_signal_or_an_input_error(body: bytes, media_type: str, dressed: bool) -> None:
     start = {"audio/wav": wav(SIGNAL)[:44], "application/x-npy": npy(SIGNAL)[:60]}.get(media_type, b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from almenara.errors import InputError
@@ -34,7 +34,6 @@ def test_a_group_on_two_sides_is_refused() -> None:
     check_groups(samples[:3], samples[3:])
 
 
-@settings(deadline=None)
 @given(
     groups=st.lists(st.tuples(st.integers(4, 9), st.integers(0, 3)), min_size=6, max_size=60),
     seed=st.integers(0, 5),
