@@ -54,15 +54,19 @@ def web_receiver(answer: Any = None, *, receiver: Receiver | None = None) -> Ite
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             place = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            length = int(self.headers.get("Content-Length", "0"))
+            body = self.rfile.read(length)
+            if len(body) < length:  # the sender died on the way
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, content = taking.take(Request(place.path, parse_qs(place.query), headers, body))
             if status == NO_ANSWER:
                 return
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the sender is gone
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""
