@@ -10,12 +10,15 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationE
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from almenara.env_file import PLACEHOLDER
 from almenara.errors import ConfigurationError
 
 
 def sendable_key(key: SecretStr) -> SecretStr:
-    """The key without a last line's end; refused, and not shown, if no header can carry it."""
+    """The key without a last line's end; refused, and not shown, if it is a placeholder or no header can carry it."""
     text = key.get_secret_value().removesuffix("\n").removesuffix("\r")
+    if text.startswith(PLACEHOLDER):
+        raise PydanticCustomError("api_key", "it is the placeholder of sample.env; write a secret: almenara env init")
     if text and not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
         raise PydanticCustomError("api_key", "write printable ASCII characters, without blanks around them")
     return SecretStr(text)

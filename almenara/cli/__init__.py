@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from almenara import __version__
-from almenara.cli import alarm_channels, alarms, data, demo, evaluate, models, predict, serve, train
+from almenara.cli import alarm_channels, alarms, data, demo, env, evaluate, models, predict, serve, train
 from almenara.errors import AlmenaraError
 
 # A registry that is away is told within seconds, not after MLflow's minutes of retries.
@@ -31,6 +31,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(alarms.app, name="alarms")
 alarms.app.command("test-channel")(alarm_channels.try_channel)
+app.add_typer(env.app, name="env")
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 
