@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -25,7 +24,7 @@ from almenara.alarms.channels.apprise import AppriseChannel
 from almenara.alarms.channels.mqtt import MqttChannel
 from almenara.alarms.messages import Renderer
 from almenara.alarms.ticking import Ticker
-from tests.support.alarms import NOW_RULE, Clock, observation
+from tests.support.alarms import NOW_RULE, Clock, observation, running
 from tests.support.brokers import Listener, Receiver, mosquitto_process, wait_for
 from tests.support.mail import Mailbox, html_of, smtp_server
 from tests.support.servers import free_port
@@ -79,14 +78,10 @@ class Plant:
     @contextmanager
     def telling(self) -> Iterator[None]:
         sender = Deliverer(self.store, self.channels, poll_seconds=0.02, wall_clock=self.clock.wall, monotonic=self.now)
-        stop = threading.Event()
-        thread = threading.Thread(target=sender.run, args=(stop,))
-        thread.start()
         try:
-            yield
+            with running(sender.run):
+                yield
         finally:
-            stop.set()
-            thread.join()
             for channel in self.channels:
                 channel.close()
 

@@ -5,27 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 import pytest
 
 from almenara.alarms import AlarmStore, Deliverer, Message
 from almenara.alarms.pacing import Waiting
-from tests.support.alarms import NOW_RULE, Clock, CollectingChannel, observation
-
-
-@contextlib.contextmanager
-def running(deliverer: Deliverer) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=deliverer.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(10)
-    assert not thread.is_alive()
+from tests.support.alarms import NOW_RULE, Clock, CollectingChannel, observation, running
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
@@ -41,7 +28,7 @@ def raise_alarm(store: AlarmStore, source: str = "outflow-1") -> None:
 
 def test_run_delivers_until_it_is_stopped(store: AlarmStore) -> None:
     log, mail = CollectingChannel("log", failures=2), CollectingChannel("mail")
-    with running(Deliverer(store, [log, mail], poll_seconds=0.01, first_retry_seconds=0.01)):
+    with running(Deliverer(store, [log, mail], poll_seconds=0.01, first_retry_seconds=0.01).run):
         raise_alarm(store)
         wait_until(lambda: not store.pending_deliveries())
     assert len(log.received) == len(mail.received) == 1
@@ -58,7 +45,7 @@ def test_slow_channel_does_not_hold_up_another(store: AlarmStore) -> None:
         def send(self, message: Message) -> None:
             told.set()
 
-    with running(Deliverer(store, [Slow("log"), Quick("mail")], poll_seconds=0.01)):
+    with running(Deliverer(store, [Slow("log"), Quick("mail")], poll_seconds=0.01).run):
         raise_alarm(store)
         assert told.wait(5)
         release.set()
@@ -70,7 +57,7 @@ def test_run_outlives_a_database_that_cannot_be_read_and_says_so_once(
     with store._engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE alarm_deliveries RENAME TO elsewhere")
     log = CollectingChannel("log")
-    with running(Deliverer(store, [log], poll_seconds=0.001)):
+    with running(Deliverer(store, [log], poll_seconds=0.001).run):
         wait_until(lambda: "Delivering on channel log failed; trying again." in caplog.text)
         with store._engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO alarm_deliveries")
@@ -90,24 +77,24 @@ def test_run_outlives_a_fault_that_nobody_foresaw(store: AlarmStore, monkeypatch
 
     monkeypatch.setattr(store.outbox, "due", due_after_a_fault)
     log = CollectingChannel("log")
-    with running(Deliverer(store, [log], poll_seconds=0.01)):
+    with running(Deliverer(store, [log], poll_seconds=0.01).run):
         raise_alarm(store)
         wait_until(lambda: log.received)
     assert len(log.received) == 1
 
 
 def test_run_without_channels_waits_to_be_stopped(store: AlarmStore) -> None:
-    with running(Deliverer(store, [])):
+    with running(Deliverer(store, []).run):
         pass
 
 
 def test_of_two_deliverers_one_serves_a_channel_and_the_other_takes_over_when_it_stops(store: AlarmStore) -> None:
     first, second = CollectingChannel("log"), CollectingChannel("log")
     with contextlib.ExitStack() as both:
-        with running(Deliverer(store, [first], poll_seconds=0.01)):
+        with running(Deliverer(store, [first], poll_seconds=0.01).run):
             raise_alarm(store, "a")
             wait_until(lambda: first.received)
-            both.enter_context(running(Deliverer(store, [second], poll_seconds=0.01)))
+            both.enter_context(running(Deliverer(store, [second], poll_seconds=0.01).run))
             raise_alarm(store, "b")
             wait_until(lambda: len(first.received) == 2)
             assert second.received == []
@@ -129,7 +116,7 @@ def test_send_that_outlasts_its_lease_is_repeated_by_a_sibling_with_the_same_key
 
     slow, quick = Slow("log"), CollectingChannel("log")
     raise_alarm(store)
-    with running(Deliverer(store, [slow], poll_seconds=0.01, wall_clock=clock.wall)):
+    with running(Deliverer(store, [slow], poll_seconds=0.01, wall_clock=clock.wall).run):
         assert sending.wait(5)
         clock.forward(30)
         sibling = Deliverer(store, [quick], wall_clock=clock.wall)
@@ -155,9 +142,9 @@ class ListeningChannel(CollectingChannel):
 
 def test_a_channel_listens_before_its_first_message_in_the_process_that_serves_it(store: AlarmStore) -> None:
     first, second = ListeningChannel(), ListeningChannel()
-    with running(Deliverer(store, [first], poll_seconds=0.01)):
+    with running(Deliverer(store, [first], poll_seconds=0.01).run):
         wait_until(lambda: first.starts)
-        with running(Deliverer(store, [second], poll_seconds=0.01)):
+        with running(Deliverer(store, [second], poll_seconds=0.01).run):
             raise_alarm(store)
             wait_until(lambda: first.received)
     assert (first.starts, second.starts) == (1, 0)
@@ -167,7 +154,7 @@ def test_a_channel_that_cannot_listen_yet_is_told_once_and_still_gets_messages(
     store: AlarmStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     channel = ListeningChannel(fails=True)
-    with running(Deliverer(store, [channel], poll_seconds=0.01)):
+    with running(Deliverer(store, [channel], poll_seconds=0.01).run):
         wait_until(lambda: channel.starts)
         raise_alarm(store)
         wait_until(lambda: channel.received)

@@ -18,7 +18,7 @@ from almenara.alarms.lull import Lull
 from almenara.alarms.records import Silence
 from almenara.alarms.ticking import Ticker
 from almenara.evidence import LocalEvidence
-from tests.support.alarms import NOW_RULE, Clock, CollectingChannel, observe, told
+from tests.support.alarms import NOW_RULE, Clock, CollectingChannel, observe, running, told
 from tests.support.camera import wait_for
 from tests.support.record import record_server
 
@@ -38,19 +38,6 @@ def statements() -> Iterator[list[str]]:
         yield asked
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-
-
-@contextmanager
-def running(work: Ticker | Deliverer) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=work.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(5)
-    assert not thread.is_alive()
 
 
 @contextmanager
@@ -132,7 +119,7 @@ def test_ticker_leaves_a_quiet_database_alone_until_its_lease_is_to_be_renewed(
 ) -> None:
     observe(shared, clock, 0.1)
     ticker = Ticker(shared, every_seconds=0.01, monotonic=lambda: clock.seconds, wall_clock=clock.wall)
-    with running(ticker):
+    with running(ticker.run):
         wait_for(lambda: quiet_for(0.1), 5, "a lull")
         with statements() as asked:
             clock.forward(5)
@@ -143,7 +130,7 @@ def test_ticker_ticks_when_something_becomes_due_that_another_process_began(
     shared: AlarmStore, path: Path, clock: Clock
 ) -> None:
     ticker = Ticker(shared, every_seconds=0.01, monotonic=lambda: clock.seconds, wall_clock=clock.wall)
-    with sibling(path, clock) as other, running(ticker):
+    with sibling(path, clock) as other, running(ticker.run):
         wait_for(lambda: quiet_for(0.1), 5, "a lull")
         observe(other, clock, 0.9, REPEATING)
         clock.forward(60)
@@ -155,7 +142,7 @@ def test_deliverer_leaves_an_empty_outbox_alone_and_sends_what_another_process_c
 ) -> None:
     channel = CollectingChannel()
     deliverer = Deliverer(shared, [channel], poll_seconds=0.01, wall_clock=clock.wall, monotonic=lambda: clock.seconds)
-    with sibling(path, clock) as other, running(deliverer):
+    with sibling(path, clock) as other, running(deliverer.run):
         wait_for(lambda: quiet_for(0.1), 5, "a lull")
         observe(other, clock, 0.9)
         wait_for(lambda: channel.received, 5, "the message")
@@ -172,7 +159,7 @@ def test_deliverer_tries_again_when_the_pause_is_over(shared: AlarmStore, clock:
         monotonic=lambda: clock.seconds,
     )
     observe(shared, clock, 0.9)
-    with running(deliverer):
+    with running(deliverer.run):
         wait_for(lambda: channel.failures == 0 and quiet_for(0.1), 5, "a lull after the failure")
         assert not channel.messages
         clock.forward(8)

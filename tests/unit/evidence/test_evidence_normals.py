@@ -8,44 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from almenara.alarms.records import EvidenceFile
-from almenara.contracts import ModelRef, VibrationVerdict
 from almenara.errors import InputError
 from almenara.evidence import LocalEvidence, keep_normal
 from almenara.vibration import recordings
 from almenara.vision import images
-from almenara_api.evidence import Window, save_evidence
-
-VERDICT = VibrationVerdict(
-    model=ModelRef(name="bearing", version="1"),
-    label="inner_race",
-    probabilities={"inner_race": 1},
-    abstained=False,
-    windows=1,
-    rms=0.1,
-    reason="envelope shows BPFI",
-)
-TOLD: dict[str, str | float] = {"shaft_rpm": 1772.0, "bearing": "6205-2RS", "unit": "g", "asset": "line-2/pump-1"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalEvidence:
-    return LocalEvidence(tmp_path / "evidence", leave_free=0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "confirmed-normal"
-
-
-def frame(store: LocalEvidence, grey: int) -> tuple[EvidenceFile, ...]:
-    jpeg = images.encode_jpeg(np.full((48, 64, 3), grey, np.uint8))
-    return store.save(f"outflow/{grey}", {"frame.jpg": jpeg, "verdict.json": b"{}"})
-
-
-def window(store: LocalEvidence, seed: int, told: dict[str, str | float] | None = None) -> tuple[EvidenceFile, ...]:
-    signal = np.random.default_rng(seed).normal(size=12_000).astype(np.float32)
-    return save_evidence(store, "line-2/pump-1", Window(signal, 12_000, TOLD if told is None else told), VERDICT)
+from tests.support.evidence import frame, window
 
 
 def test_frames_become_a_data_set_of_normal_pictures(store: LocalEvidence, folder: Path) -> None:

@@ -4,46 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from almenara.alarms.records import EvidenceFile
-from almenara.contracts import AlarmKind, ModelRef, VibrationVerdict
+from almenara.contracts import AlarmKind
 from almenara.evidence import LocalEvidence, drop_normal, keep_normal
 from almenara.vibration import recordings
 from almenara.vision import images
-from almenara_api.evidence import Window, save_evidence
-
-VERDICT = VibrationVerdict(
-    model=ModelRef(name="bearing", version="1"),
-    label="inner_race",
-    probabilities={"inner_race": 1},
-    abstained=False,
-    windows=1,
-    rms=0.1,
-    reason="envelope shows BPFI",
-)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalEvidence:
-    return LocalEvidence(tmp_path / "evidence", leave_free=0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "confirmed-normal"
-
-
-def frame(store: LocalEvidence, grey: int) -> tuple[EvidenceFile, ...]:
-    return store.save(
-        f"outflow/{grey}", {"frame.jpg": images.encode_jpeg(np.full((48, 64, 3), grey, np.uint8)), "v.json": b"{}"}
-    )
-
-
-def window(store: LocalEvidence, seed: int) -> tuple[EvidenceFile, ...]:
-    signal = np.random.default_rng(seed).normal(size=12_000).astype(np.float32)
-    return save_evidence(store, "pump-1", Window(signal, 12_000, {"unit": "g"}), VERDICT)
+from tests.support.evidence import frame, window
 
 
 def test_its_picture_goes_and_the_others_stay(store: LocalEvidence, folder: Path) -> None:
