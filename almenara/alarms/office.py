@@ -123,6 +123,7 @@ class AlarmOffice:
             for channel in self._channels:
                 if channel.name not in self._deliverer.busy:
                     channel.close()
+            self.evidence.close()
             self.store.close()
 
     def committing(self, call: Callable[[], _Result], *, source: str | None = None) -> _Result:

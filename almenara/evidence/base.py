@@ -83,6 +83,10 @@ class EvidenceStore(EvidenceReader, Protocol):
         """Removes what crashed saves left and nobody touched since `before`, seconds since 1970. Raises OSError."""
         ...
 
+    def close(self) -> None:
+        """Ends what goes on in the background; evidence can be saved and read all the same."""
+        ...
+
 
 def disk_full(where: str) -> OSError:
     """The error of a disk that takes nothing more."""

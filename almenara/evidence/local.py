@@ -93,6 +93,9 @@ class LocalEvidence:
         except FileNotFoundError:
             return
 
+    def close(self) -> None:
+        """Nothing goes on in the background."""
+
     def remove_leftovers(self, before: float) -> None:
         """Also removes empty folders."""
         for folder, _, names in os.walk(self.folder, topdown=False):

@@ -8,7 +8,6 @@ import logging
 import os
 import random
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -59,10 +58,14 @@ class ObjectEvidence:
         self._prefix = f"{self._shared}{path_part(owner)}/"
         self._outgoing = LocalEvidence(folder)
         self._storage = _client(endpoint or "https://s3.amazonaws.com")
+        self._over = threading.Event()
 
     def start(self) -> None:
-        """Begins to move what is in the folder; the thread ends with the process and goes on with the next."""
+        """Begins to move what is in the folder, until `close`; what is left then is for the next start."""
         threading.Thread(target=self._run, name="evidence-upload", daemon=True).start()
+
+    def close(self) -> None:
+        self._over.set()
 
     def save(self, name: str, files: Mapping[str, bytes]) -> tuple[EvidenceFile, ...]:
         saved = self._outgoing.save(f"{name}-{uuid4().hex[:8]}", files)
@@ -125,7 +128,7 @@ class ObjectEvidence:
 
     def _run(self) -> None:
         reason, pause = "", _PAUSE_SECONDS
-        while True:
+        while not self._over.is_set():
             before = reason
             try:
                 reason = self.upload()
@@ -136,7 +139,7 @@ class ObjectEvidence:
                 logger.warning("Evidence waits in a folder, the bucket %s does not take it: %s", self._bucket, reason)
             elif before and not reason:
                 logger.info("The bucket %s has all the evidence that waited.", self._bucket)
-            time.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            self._over.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def _move(self, name: str, file: str) -> None:
         path = self._outgoing.folder / name / file

@@ -315,7 +315,8 @@ def test_port_in_use_fails_the_message_and_the_next_one_tries_again(
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             channel.send(message())
-    assert caplog.records == [], "whoever sends tells of it"
+    said = [record for record in caplog.records if record.name.startswith(("asyncua", "almenara"))]
+    assert said == [], "whoever sends tells of it"
     channel.send(message())
     channel.close()
 

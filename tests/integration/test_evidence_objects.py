@@ -174,11 +174,15 @@ def test_a_bucket_that_is_missing_is_told_and_evidence_waits(
 
 def test_the_configured_store_moves_evidence_by_itself(server: Connection, bucket: Minio, tmp_path: Path) -> None:
     part = EvidencePart(url=URL, endpoint=server.endpoint)
+    before = set(threading.enumerate())
     store: EvidenceStore = open_evidence(part, tmp_path, origin="worker-1")
+    [thread] = set(threading.enumerate()) - before
     store.save("outflow", FILES)
     wait_for(lambda: len(objects(bucket)) == 2, 10, "the evidence in the bucket")
     assert all(name.startswith("plant/worker-1/outflow-") for name in objects(bucket))
-    assert "evidence-upload" in {thread.name for thread in threading.enumerate()}
+    store.close()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_an_outage_is_logged_once_and_so_is_its_end(
@@ -191,6 +195,7 @@ def test_an_outage_is_logged_once_and_so_is_its_end(
         wait_for(lambda: "the bucket later does not take it" in caplog.text, 10, "the warning")
         bucket.make_bucket("later")
         wait_for(lambda: "The bucket later has all the evidence that waited." in caplog.text, 10, "the end")
+    store.close()
     assert len(list(bucket.list_objects("later", recursive=True))) == 2
     assert caplog.text.count("does not take it") == 1
 
