@@ -33,8 +33,3 @@ def init(
     stdout.print("Next: docker compose up --detach --build --wait")
     if as_json:
         print_json({"file": str(file), "secrets": list(done.secrets), "added": list(done.added)})
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `init` a command of its own while it is the only one."""
