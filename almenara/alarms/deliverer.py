@@ -46,7 +46,7 @@ class Deliverer:
         store: whose outbox to empty.
         channels: what to send through; messages for other channels are left alone. Who opened them closes them.
         lease_seconds: after which another process takes over from one that was killed or hangs.
-        poll_seconds: how often an empty outbox is looked at; one in SQLite only after a commit, or when a message is due.
+        poll_seconds: how often an empty outbox is looked at; one in SQLite only after a commit or when one is due.
         first_retry_seconds: pause after the first failure of a message; it doubles with every further one.
         longest_retry_seconds: longest pause. Of each a random half is taken off, so that many senders do not return in
             step.
