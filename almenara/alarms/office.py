@@ -102,6 +102,7 @@ class AlarmOffice:
 
     def start(self) -> None:
         """Begins to tell and to tick; returns at once."""
+        self.evidence.start()
         for thread in self._threads:
             thread.start()
 

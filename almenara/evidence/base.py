@@ -83,6 +83,10 @@ class EvidenceStore(EvidenceReader, Protocol):
         """Removes what crashed saves left and nobody touched since `before`, seconds since 1970. Raises OSError."""
         ...
 
+    def start(self) -> None:
+        """Begins what goes on in the background, until `close`."""
+        ...
+
     def close(self) -> None:
         """Ends what goes on in the background; evidence can be saved and read all the same."""
         ...

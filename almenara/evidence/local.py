@@ -93,6 +93,9 @@ class LocalEvidence:
         except FileNotFoundError:
             return
 
+    def start(self) -> None:
+        """Nothing goes on in the background."""
+
     def close(self) -> None:
         """Nothing goes on in the background."""
 

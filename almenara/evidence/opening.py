@@ -33,6 +33,4 @@ def open_evidence(config: EvidencePart, folder: Path, *, origin: str = "") -> Ev
     from almenara.evidence.objects import ObjectEvidence
 
     outgoing = folder / "outgoing" / (_WORKER if origin else _RECORD)
-    store = ObjectEvidence(config.url, outgoing, owner=origin or _RECORD, endpoint=config.endpoint)
-    store.start()
-    return store
+    return ObjectEvidence(config.url, outgoing, owner=origin or _RECORD, endpoint=config.endpoint)

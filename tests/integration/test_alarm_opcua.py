@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -301,6 +302,11 @@ def test_raise_that_nobody_was_told_of_is_not_shown_by_following(endpoint: str) 
     channel.close()
 
 
+def of_channel(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What the channel and its server logged."""
+    return [record for record in caplog.records if record.name.startswith(("asyncua", "almenara"))]
+
+
 def port_of(endpoint: str) -> int:
     return int(endpoint.split(":")[2].split("/", maxsplit=1)[0])
 
@@ -315,8 +321,7 @@ def test_port_in_use_fails_the_message_and_the_next_one_tries_again(
         taken.listen()
         with pytest.raises(OSError, match="in use"):
             channel.send(message())
-    said = [record for record in caplog.records if record.name.startswith(("asyncua", "almenara"))]
-    assert said == [], "whoever sends tells of it"
+    assert of_channel(caplog) == [], "whoever sends tells of it"
     channel.send(message())
     channel.close()
 
@@ -325,8 +330,8 @@ def test_what_no_client_would_send_is_told_in_a_line(served: Served, caplog: pyt
     no_message = b"OPNF\x40\x00\x00\x00" + b"z" * 56
     with socket.create_connection(("127.0.0.1", port_of(served.endpoint))) as client:
         client.sendall(no_message)
-        wait_for(lambda: bool(caplog.records))
-    [record] = caplog.records
+        wait_for(lambda: bool(of_channel(caplog)))
+    [record] = of_channel(caplog)
     assert "Not enough data" in record.getMessage()
     assert record.exc_info is None
 

@@ -176,6 +176,8 @@ def test_the_configured_store_moves_evidence_by_itself(server: Connection, bucke
     part = EvidencePart(url=URL, endpoint=server.endpoint)
     before = set(threading.enumerate())
     store: EvidenceStore = open_evidence(part, tmp_path, origin="worker-1")
+    assert set(threading.enumerate()) == before
+    store.start()
     [thread] = set(threading.enumerate()) - before
     store.save("outflow", FILES)
     wait_for(lambda: len(objects(bucket)) == 2, 10, "the evidence in the bucket")

@@ -59,6 +59,11 @@ def test_address_is_called_at_every_interval_path_and_query_included() -> None:
         assert {(each.method, each.path) for each in receiver.requests} == {("GET", "/ping/uuid?status=up")}
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What heartbeats logged."""
+    return [record for record in caplog.records if record.name == "almenara.alarms.heartbeat"]
+
+
 def test_first_beat_goes_out_at_once_and_the_next_after_the_interval() -> None:
     with Receiver() as receiver, beating(receiver.url, every=600):
         wait_for(lambda: receiver.requests)
@@ -84,7 +89,7 @@ def test_reason_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFixtur
     with capture, Receiver() as receiver, beating(receiver.url, health):
         for reason in ("outbox is late", "outbox is late", None, None):
             health.be(reason)
-    assert [record.message for record in caplog.records] == [
+    assert [record.message for record in told(caplog)] == [
         "No heartbeat goes out: outbox is late",
         "The heartbeat goes out again.",
     ]
@@ -106,7 +111,7 @@ def test_watcher_that_refuses_is_logged_without_the_path_that_is_its_secret(
 ) -> None:
     with Receiver(status=status) as receiver, beating(f"{receiver.url}/ping/secret-uuid"):
         wait_for(lambda: len(receiver.requests) >= 3)
-    [record] = caplog.records
+    [record] = told(caplog)
     assert f"answered {status}" in record.message
     assert "secret-uuid" not in caplog.text
 
@@ -123,7 +128,7 @@ def test_watcher_that_is_away_ends_nothing(caplog: pytest.LogCaptureFixture) -> 
     health = Health()
     with beating(f"http://127.0.0.1:{free_port()}/ping", health):
         wait_for(lambda: health.asked >= 3)
-    [record] = caplog.records
+    [record] = told(caplog)
     assert "cannot be reached" in record.message
 
 
