@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ONCE ?=
 
-.PHONY: help install demo test test-fast bench-camera lint format lock clean distclean check-python
+.PHONY: help install demo test test-fast test-compose bundle bench-camera lint format lock clean distclean check-python
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +45,16 @@ demo: $(VENV)/.demo ## train, serve, watch and alarm on this machine (ONCE=1: en
 	@exec $(BIN)/almenara demo $(if $(ONCE),--once)
 
 test: $(VENV)/.dev ## install what is missing and run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not compose"
 
 test-fast: $(VENV)/.dev ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not compose"
+
+test-compose: $(VENV)/.dev ## build and start the composed platform, and test it (needs a Docker engine)
+	@$(BIN)/python -m pytest -m compose
+
+bundle: ## one archive of images and files for a host without a way out (WITH="tls observability": more of them)
+	@deploy/bundle $(foreach name,$(WITH),--with $(name))
 
 bench-camera: $(VENV)/.dev ## measure the camera worker (QUICK=1: in three minutes, judging nothing)
 	@$(BIN)/python -m benchmarks.camera $(if $(QUICK),--quick)

@@ -137,7 +137,7 @@ def run(*, once: bool, camera: bool) -> int:
         children.start("mlflow", line.command("mlflow"))
         children.wait_until("mlflow", lambda: answers(f"{line.mlflow_url}/health"), 90)
         lap("registry")
-        _ensure_champions(line)
+        _ensure_champions(Registry(line.mlflow_url), line.settings, line.models)
         lap("models")
         children.start("api", line.command("api"))
         children.wait_until("api", lambda: set(line.models) <= _serving(line), 90)
@@ -160,6 +160,16 @@ def run(*, once: bool, camera: bool) -> int:
         return 0 if complete or not once else 1
 
 
+def train() -> None:
+    """Register at MLFLOW_TRACKING_URI the champions that the demo needs and the registry lacks.
+
+    Raises:
+        ConfigurationError: the registry is half-written.
+    """
+    settings = load_settings()
+    _ensure_champions(Registry(settings.tracking_uri), settings, Line(settings, camera=True).models)
+
+
 def _require_ports(line: Line) -> None:
     require_free_port(line.settings.mlflow_port, "the MLflow server", "ALMENARA_MLFLOW_PORT")
     require_free_port(line.settings.api_port, "the API", "ALMENARA_API_PORT")
@@ -172,46 +182,46 @@ def _prepare_folders(line: Line) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _ensure_champions(line: Line) -> None:
+def _ensure_champions(registry: Registry, settings: Settings, models: tuple[str, ...]) -> None:
     """Train what the registry lacks; what is there must be whole."""
-    registry = Registry(line.mlflow_url)
     have = {served.name: served.version for served in registry.served()}
-    for name in set(line.models) & set(have):
+    for name in set(models) & set(have):
         try:
             with tempfile.TemporaryDirectory() as folder:
                 registry.fetch(name, have[name], Path(folder))
         except AlmenaraError as error:
+            where = settings.mlflow_tracking_uri or settings.var_dir.resolve()
             raise ConfigurationError(
-                f"{line.var} is half-written: the files of {name} version {have[name]} are gone.",
-                f"Remove {line.var} (make clean removes ./var) and start again.",
+                f"{where} is half-written: the files of {name} version {have[name]} are gone.",
+                f"Remove {where} (make clean removes ./var) and start again.",
             ) from error
-    missing = [name for name in line.models if name not in have]
+    missing = [name for name in models if name not in have]
     if not missing:
         stdout.print("The champions of an earlier run are there; nothing to train.")
         return
     stdout.print(f"Training {', '.join(missing)} …")
     with progress_bars() as progress:
-        trainer = Trainer(registry, line.settings.mlflow_experiment_name, promote=True, progress=progress)
+        trainer = Trainer(registry, settings.mlflow_experiment_name, promote=True, progress=progress)
         outcomes = []
         if set(missing) - {VISION_MODEL}:
             outcomes.append(trainer.vibration(Pump.recordings(), name=BEARING_MODEL))
         if VISION_MODEL in missing:
-            outcomes.append(trainer.vision(_pictures(line, progress), name=VISION_MODEL))
+            outcomes.append(trainer.vision(_pictures(settings.var_dir.resolve(), progress), name=VISION_MODEL))
     for outcome in outcomes:
         for registered in outcome.registered:
             stdout.print(registered.sentence)
 
 
-def _pictures(line: Line, progress: Any) -> Any:
+def _pictures(var_dir: Path, progress: Any) -> Any:
     from almenara.vision import images, scenes
 
-    folder = line.var / "demo" / "sludge"
+    folder = var_dir / "demo" / "sludge"
     scenes.render_dataset(folder, normals=160, anomalies=24, groups=80, seed=SCENE_SEED, progress=progress)
     return images.load_folder(folder)
 
 
 def _api_models(line: Line) -> list[dict[str, Any]]:
-    return list(json.loads(_ask(line, "/v1/models")))
+    return list(json.loads(_ask(line, "/v1/models"))["models"])
 
 
 def _ask(line: Line, path: str, body: dict[str, str] | None = None) -> bytes:

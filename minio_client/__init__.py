@@ -2,12 +2,16 @@
 
 storage = connect(Connection.from_environment())
 make_buckets(storage, ["datasets"])
-put(storage, Path("recordings"), Location.parse("datasets/cwru"))
+put(storage, Path("reports"), Location.parse("mlflow/reports"))
+
+Versions of data sets are in `minio_client.datasets`.
 """
 
+from minio_client.buckets import make_buckets
 from minio_client.connection import Connection, connect
 from minio_client.errors import StorageError
-from minio_client.transfer import Listed, Location, Summary, get, list_objects, make_buckets, put
+from minio_client.links import presign
+from minio_client.transfer import Listed, Location, Summary, get, list_objects, put
 
 __all__ = [
     "Connection",
@@ -19,5 +23,6 @@ __all__ = [
     "get",
     "list_objects",
     "make_buckets",
+    "presign",
     "put",
 ]

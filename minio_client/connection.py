@@ -60,9 +60,13 @@ def connect(connection: Connection, *, timeout_seconds: float = 30.0) -> Minio:
         timeout_seconds: of one connect and of one read; a failed request is tried twice more.
 
     Raises:
-        StorageError: the endpoint is no http(s) address.
+        StorageError: the endpoint is no http(s) address, or holds a password.
     """
     address = urlsplit(connection.endpoint)
+    if "@" in address.netloc:
+        raise StorageError(
+            "MINIO_ENDPOINT holds a user name or a password.", "Give them as MINIO_ACCESS_KEY and MINIO_SECRET_KEY."
+        )
     if address.scheme not in {"http", "https"} or not address.netloc or address.path not in {"", "/"}:
         raise StorageError(
             f"MINIO_ENDPOINT is {connection.endpoint!r}.", "Give it as http://host:port or https://host."

@@ -15,6 +15,7 @@ _REMEDIES = {
     "NoSuchKey": "See what there is: minio-client ls BUCKET.",
     "RequestTimeTooSkewed": "Set this machine's clock.",
     "SignatureDoesNotMatch": "Check MINIO_SECRET_KEY.",
+    "XAdminUserNotFound": "Check MINIO_ACCESS_KEY.",  # versitygw
 }
 
 

@@ -1,27 +1,21 @@
-"""Making buckets, listing, and copying files and folders to storage and back."""
+"""Listing, and copying files and folders to storage and back."""
 
 from __future__ import annotations
 
-import contextlib
 import mimetypes
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from minio import Minio
 
-from minio_client.checksum import MIB, PART_SIZE, matches_etag, sha256
+from minio_client.checksum import PART_SIZE, matches_etag, sha256
+from minio_client.download import fetch
 from minio_client.errors import StorageError, explained
-
-Progress = Callable[[str, int, int], None]
-"""Told how far a transfer is: (file just touched, bytes done, bytes in all). Threads call it one at a time."""
+from minio_client.progress import Meter, Progress, in_parallel
 
 _SHA256 = "sha256"  # user metadata; storage sends it back as x-amz-meta-sha256
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -67,21 +61,6 @@ class Summary:
     size: int
 
 
-def make_buckets(storage: Minio, names: Iterable[str]) -> list[str]:
-    """Make the buckets that are not there yet and return their names.
-
-    Raises:
-        StorageError: a name that S3 does not allow, or one that belongs to somebody else.
-    """
-    made = []
-    for name in names:
-        with explained(f"Bucket {name!r} cannot be made"):
-            if not storage.bucket_exists(name):
-                storage.make_bucket(name)
-                made.append(name)
-    return made
-
-
 def list_objects(storage: Minio, location: Location) -> Iterator[Listed]:
     """Objects at and below a location, in the order of their keys.
 
@@ -106,7 +85,7 @@ def put(storage: Minio, source: Path, target: Location, *, jobs: int = 4, progre
     files = _plan_put(source, target)
     known = {found.key: found for found in list_objects(storage, target)}
     sizes = {key: path.stat().st_size for key, path in files.items()}
-    meter = _Meter(sum(sizes.values()), progress)
+    meter = Meter(sum(sizes.values()), progress)
 
     def send(item: tuple[str, Path]) -> int | None:
         key, path = item
@@ -128,7 +107,7 @@ def put(storage: Minio, source: Path, target: Location, *, jobs: int = 4, progre
             )
         return sizes[key]
 
-    return _transfer(send, files.items(), jobs)
+    return _summary(in_parallel(send, files.items(), jobs))
 
 
 def get(storage: Minio, source: Location, target: Path, *, jobs: int = 4, progress: Progress | None = None) -> Summary:
@@ -145,9 +124,9 @@ def get(storage: Minio, source: Location, target: Path, *, jobs: int = 4, progre
     if not found:
         raise StorageError(f"There is nothing at {source}.", f"See what there is: minio-client ls {source.bucket}.")
     plan = [(item, _local_path(item.key, source.prefix, target)) for item in found]
-    meter = _Meter(sum(item.size for item in found), progress)
+    meter = Meter(sum(item.size for item in found), progress)
 
-    def fetch(item: tuple[Listed, Path]) -> int | None:
+    def copy(item: tuple[Listed, Path]) -> int | None:
         remote, path = item
         with explained(f"{source.bucket}/{remote.key} cannot be fetched to {path}"):
             if path.is_file() and path.stat().st_size == remote.size and matches_etag(path, remote.etag):
@@ -156,53 +135,14 @@ def get(storage: Minio, source: Location, target: Path, *, jobs: int = 4, progre
             _download(storage, source.bucket, remote, path, meter)
         return remote.size
 
-    return _transfer(fetch, plan, jobs)
+    return _summary(in_parallel(copy, plan, jobs))
 
 
-class _Meter:
-    """Counts bytes over several threads."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def add(self, name: str, size: int) -> None:
-        with self._lock:
-            self._done += size
-            if self._progress is not None:
-                self._progress(name, self._done, self._total)
-
-    def of(self, name: str) -> _FileMeter:
-        return _FileMeter(self, name)
-
-
-class _FileMeter:
-    """What the S3 library reports the progress of one file to."""
-
-    def __init__(self, meter: _Meter, name: str) -> None:
-        self._meter = meter
-        self._name = name
-
-    def set_meta(self, object_name: str, total_length: int) -> None:
-        """The total is known already."""
-
-    def update(self, length: int) -> None:
-        self._meter.add(self._name, length)
-
-
-def _transfer(copy: Callable[[_Item], int | None], items: Iterable[_Item], jobs: int) -> Summary:
-    """Copy all items; the first failure ends it once the copies in progress have ended."""
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(copy, item) for item in items]
-        try:
-            sizes = [future.result() for future in running]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    copied = [size for size in sizes if size is not None]
-    return Summary(transferred=len(copied), skipped=len(sizes) - len(copied), size=sum(copied))
+def _summary(sizes: Iterable[int | None]) -> Summary:
+    """Counts of files by what became of each: bytes that were copied, or None when it was skipped."""
+    found = list(sizes)
+    copied = [size for size in found if size is not None]
+    return Summary(transferred=len(copied), skipped=len(found) - len(copied), size=sum(copied))
 
 
 def _plan_put(source: Path, target: Location) -> dict[str, Path]:
@@ -235,21 +175,11 @@ def _local_path(key: str, prefix: str, target: Path) -> Path:
     return target.joinpath(*parts)
 
 
-def _download(storage: Minio, bucket: str, remote: Listed, path: Path, meter: _Meter) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _download(storage: Minio, bucket: str, remote: Listed, path: Path, meter: Meter) -> None:
     # The part carries its object's ETag: what was begun of an older object is not continued with a newer one.
     part = path.with_name(f".{path.name}.{remote.etag[:16]}.part")
-    begun = part.stat().st_size if part.is_file() else 0
-    offset = begun if begun < remote.size else 0
-    response = storage.get_object(bucket, remote.key, offset=offset, request_headers={"If-Match": remote.etag})
-    with contextlib.closing(response), part.open("ab" if offset else "wb") as file:
-        meter.add(path.name, offset)
-        for block in response.stream(MIB):
-            file.write(block)
-            meter.add(path.name, len(block))
-    if part.stat().st_size < remote.size:
-        raise StorageError(f"{bucket}/{remote.key} ended early.", "Run the same command again: it goes on there.")
-    if not _is_right(part, remote.etag, response.headers):
+    headers = fetch(storage, bucket, remote.key, part, size=remote.size, meter=meter.of(path.name), etag=remote.etag)
+    if not _is_right(part, remote.etag, headers):
         part.unlink()
         raise StorageError(f"{bucket}/{remote.key} arrived damaged: its checksum is wrong.", "Fetch it again.")
     part.replace(path)

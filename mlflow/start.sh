@@ -1,7 +1,7 @@
 #!/bin/sh
-# Starts the MLflow tracking server and registry, or brings its database to the installed release:
+# Starts the MLflow tracking server and registry, or makes databases and brings MLflow's to the installed release:
 #   start-mlflow serve
-#   start-mlflow migrate
+#   start-mlflow migrate [DATABASE ...]
 set -eu
 
 export MLFLOW_DISABLE_TELEMETRY=true
@@ -13,6 +13,8 @@ database=${MLFLOW_BACKEND_STORE_URI:?is not set: the address of the database, wi
 
 case ${1:-serve} in
 migrate)
+    shift
+    python "$(dirname "$(readlink -f "$0")")/make_databases.py" "$@"
     exec mlflow db upgrade "$database"
     ;;
 serve)

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from almenara import __version__
-from almenara.cli import alarm_channels, alarms, data, demo, env, evaluate, models, predict, serve, train
+from almenara.cli import (
+    alarm_channels,
+    alarms,
+    backup,
+    data,
+    demo,
+    doctor,
+    env,
+    evaluate,
+    models,
+    predict,
+    serve,
+    train,
+)
 from almenara.errors import AlmenaraError
 
 # A registry that is away is told within seconds, not after MLflow's minutes of retries.
@@ -33,7 +46,10 @@ app.add_typer(alarms.app, name="alarms")
 alarms.app.command("test-channel")(alarm_channels.try_channel)
 app.add_typer(env.app, name="env")
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("serve")(serve.serve)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 
 
 def _version(wanted: bool) -> None:

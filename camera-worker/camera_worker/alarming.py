@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +17,13 @@ import cv2
 
 from almenara.alarms import AlarmStore, Change, Phase, Priority, Rule, Transition
 from almenara.alarms.config import AlarmsConfig
-from almenara.alarms.forwarding import Forwarder
+from almenara.alarms.forwarding import CURSOR, Forwarder
 from almenara.alarms.links import Links
 from almenara.alarms.office import AlarmOffice
 from almenara.alarms.records import EvidenceFile
 from almenara.contracts import Observation
 from almenara.errors import ConfigurationError
+from almenara.evidence.local import LocalEvidence
 from almenara.redaction import redact
 from camera_worker.config import CameraConfig
 from camera_worker.evidence import STRIP, save_evidence
@@ -41,6 +44,27 @@ class Record(NamedTuple):
 
     url: str
     key: str | None
+
+
+@dataclass(frozen=True)
+class DeskFigures:
+    """How a desk is doing.
+
+    Attributes:
+        outbox_late: seconds by which the oldest message that waits to be sent is late.
+        record_late: seconds for which the record has lacked the oldest transition; None when nothing is forwarded.
+        heartbeat_withheld: whether something is wrong that stops the heartbeat.
+        evidence_waiting: seconds for which the oldest evidence has waited for object storage.
+        disk_free: bytes on the disk of the worker's folder.
+        disk_size: bytes, of the same disk.
+    """
+
+    outbox_late: float
+    record_late: float | None
+    heartbeat_withheld: bool
+    evidence_waiting: float
+    disk_free: int
+    disk_size: int
 
 
 class AlarmDesk:
@@ -71,6 +95,7 @@ class AlarmDesk:
         folder = var_dir / "alarms"
         folder.mkdir(parents=True, exist_ok=True)
         url = f"sqlite:///{folder / 'worker.db'}"
+        self._var_dir, self._outgoing = var_dir, LocalEvidence(var_dir / "evidence" / "outgoing")
         self._lock = _locked(folder / "worker.lock")
         try:
             self._office = AlarmOffice(
@@ -110,6 +135,23 @@ class AlarmDesk:
         """Where `camera` sends its observations; evidence shows its `history`, a new one if not given."""
         history = history or History(camera.evidence.before, camera.evidence.after)
         return CameraAlarms(self._office, camera, history, self.strips)
+
+    def figures(self) -> DeskFigures:
+        """How the desk is doing, for whoever watches the worker; raises SQLAlchemyError or OSError."""
+        now, disk = datetime.now(UTC), shutil.disk_usage(self._var_dir)
+        record_late = None
+        if self._forwarder:
+            unreported = self.store.changes_after(self.store.cursor(CURSOR), limit=1)
+            record_late = max((_seconds(now - report.transition.at) for _, report in unreported), default=0.0)
+        waiting = [_seconds(now - datetime.fromtimestamp(each.saved_at, UTC)) for each in self._outgoing.stored()]
+        return DeskFigures(
+            outbox_late=self.store.outbox.overdue(now),
+            record_late=record_late,
+            heartbeat_withheld=self._office.unhealthy() is not None,
+            evidence_waiting=max(waiting, default=0.0),
+            disk_free=disk.free,
+            disk_size=disk.total,
+        )
 
     def system(self, source: str, blind: bool, reason: str, now: float, priority: Priority = "critical") -> Phase:
         """Raises an alarm about the platform itself, or has it return; what delays it has to be the caller's.
@@ -211,6 +253,11 @@ class _Picture:
         self.scored = scored
         self.moment = Moment(now, scored.captured_at, scored.jpeg, Condition.GOOD, scored.verdict.anomaly)
         self.evidence: tuple[EvidenceFile, ...] = ()
+
+
+def _seconds(age: timedelta) -> float:
+    """Not below 0, whatever the clock did meanwhile."""
+    return max(0.0, age.total_seconds())
 
 
 def _exchange(store: AlarmStore, alarm_id: str, before: EvidenceFile, after: EvidenceFile) -> None:

@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
 
+from camera_worker.alarming import DeskFigures
 from camera_worker.camera import Camera
 from camera_worker.states import CameraState
 
@@ -26,6 +28,18 @@ _UNSCORABLE: tuple[tuple[str, Callable[[Camera], float]], ...] = (
     ("refused", lambda camera: camera.counters.refused),
     ("verdict", lambda camera: camera.counters.malformed),
 )
+_PER_DESK: tuple[tuple[str, str, Callable[[DeskFigures], float | None]], ...] = (
+    ("outbox_late_seconds", "How late the oldest message is that waits to be sent", lambda desk: desk.outbox_late),
+    ("record_late_seconds", "For how long the record has lacked a transition", lambda desk: desk.record_late),
+    ("heartbeat_withheld", "1 while something is wrong that stops the heartbeat", lambda desk: desk.heartbeat_withheld),
+    (
+        "evidence_waiting_seconds",
+        "For how long the oldest evidence has waited for object storage",
+        lambda desk: desk.evidence_waiting,
+    ),
+    ("disk_free_bytes", "Free on the disk of the var folder", lambda desk: desk.disk_free),
+    ("disk_size_bytes", "Size of the disk of the var folder", lambda desk: desk.disk_size),
+)
 
 
 class Detection(Protocol):
@@ -34,6 +48,14 @@ class Detection(Protocol):
     @property
     def detection_blind(self) -> bool:
         """Whether verdicts have been missing for so long that it is an alarm."""
+        ...
+
+
+class Desk(Protocol):
+    """The worker's alarms."""
+
+    def figures(self) -> DeskFigures:
+        """How they are doing; raises SQLAlchemyError or OSError."""
         ...
 
 
@@ -53,6 +75,11 @@ class Worker(Protocol):
         """Whether the API is taken to be away."""
         ...
 
+    @property
+    def desk(self) -> Desk | None:
+        """None while nothing is raised."""
+        ...
+
 
 class WorkerCollector(Collector):
     """Metrics of the cameras there are; one that a reload removes vanishes with its numbers."""
@@ -66,6 +93,8 @@ class WorkerCollector(Collector):
         yield from _counts(cameras)
         yield _ages(cameras)
         yield from self._whole(cameras)
+        if desk := self._worker.desk:
+            yield from _alarms(desk)
 
     def _whole(self, cameras: tuple[Camera, ...]) -> Iterator[Metric]:
         def total(count: Callable[[Camera], float]) -> float:
@@ -126,6 +155,20 @@ def _counts(cameras: tuple[Camera, ...]) -> Iterator[Metric]:
         for reason, count in _UNSCORABLE:
             unscorable.add_metric([camera.name, reason], count(camera))
     yield unscorable
+
+
+def _alarms(desk: Desk) -> Iterator[Metric]:
+    """When the alarm store or the disk does not answer, that alone is told."""
+    try:
+        figures = desk.figures()
+    except (SQLAlchemyError, OSError):
+        figures = None
+    yield GaugeMetricFamily("almenara_alarm_store_up", "1 when the alarm store answers", figures is not None)
+    if figures is None:
+        return
+    for name, text, figure in _PER_DESK:
+        if (value := figure(figures)) is not None:
+            yield GaugeMetricFamily(f"almenara_{name}", text, value)
 
 
 def _ages(cameras: tuple[Camera, ...]) -> Metric:

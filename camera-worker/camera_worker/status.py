@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -95,7 +96,8 @@ class StatusServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, media_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": media_type})
+        body = await asyncio.to_thread(encode, self._registry)  # it looks into the alarm store, which may take its time
+        return web.Response(body=body, headers={"Content-Type": media_type})
 
     async def _cameras(self, _: web.Request) -> web.Response:
         return web.json_response([describe(camera) for camera in self._all])

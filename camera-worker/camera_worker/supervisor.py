@@ -87,6 +87,11 @@ class Supervisor:
         return self._client.breaker.open
 
     @property
+    def desk(self) -> AlarmDesk | None:
+        """The worker's alarms; None while it does not run, and when it raises none."""
+        return self._desk
+
+    @property
     def stopping(self) -> bool:
         """Whether somebody has asked `run` to end."""
         return self._stop.is_set()
@@ -114,6 +119,8 @@ class Supervisor:
             self._desk = stack.enter_context(self._new_desk()) if self._config.alerts else None
             stack.enter_context(_handled(handlers))
             async with self._client, self._serving():
+                if not self._config.cameras:
+                    logger.warning("No camera is configured, so nothing is watched; after a change send SIGHUP.")
                 self._start([self._new_camera(camera) for camera in self._config.cameras])
                 return await self._run_cameras()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import (
@@ -17,9 +17,32 @@ from prometheus_client import (
     generate_latest,
 )
 
+from almenara_api.store import Snapshot
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SCORES = tuple(step / 10 for step in range(1, 11))
+
+
+class AlarmGauges:
+    """How alarms and disk were when `AlarmWatch` looked last."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(f"almenara_{name}", text, labels, registry=registry)
+
+        self.store_up = gauge("alarm_store_up", "1 when the alarm database answered at the last look")
+        self.standing = gauge("alarms_standing", "Alarms that stand", ["kind", "priority"])
+        self.unacknowledged = gauge("alarms_unacknowledged", "Alarms that stand and nobody has acknowledged")
+        self.raised_lately = gauge("alarms_raised_lately", "Raised, or raised again, in the last 10 minutes")
+        self.judged = gauge("alarms_judged", "Alarms of the last 24 hours by what people found them to be", ["verdict"])
+        self.outbox_late = gauge("outbox_late_seconds", "How late the oldest message is that waits to be sent")
+        self.heartbeat_withheld = gauge("heartbeat_withheld", "1 while something is wrong that stops the heartbeat")
+        self.evidence_waiting = gauge(
+            "evidence_waiting_seconds", "For how long the oldest evidence has waited for object storage"
+        )
+        self.disk_free = gauge("disk_free_bytes", "Free on the disk of the var folder")
+        self.disk_size = gauge("disk_size_bytes", "Size of the disk of the var folder")
 
 
 class Metrics:
@@ -52,10 +75,31 @@ class Metrics:
         self.served = Gauge(
             "almenara_model_served", "1 for each version in service", ["name", "version"], registry=self.registry
         )
+        self.refused = Gauge(
+            "almenara_model_refused",
+            "1 for each champion that cannot be put in service",
+            ["name", "version"],
+            registry=self.registry,
+        )
+        self.champions = Gauge(
+            "almenara_champions", "Models with a champion, as the registry said last", registry=self.registry
+        )
         self.registry_up = Gauge(
             "almenara_registry_up", "1 when the last poll of the registry succeeded", registry=self.registry
         )
         self.alarms_raised = Counter("almenara_alarms_raised", "Alarms raised", ["source"], registry=self.registry)
+        self.alarms = AlarmGauges(self.registry)
+
+    def show_models(self, snapshot: Snapshot) -> None:
+        """Set the gauges of the models and of the registry."""
+        self.registry_up.set(snapshot.registry == "up")
+        self.champions.set(len(snapshot.champions))
+        self.served.clear()
+        for name, loaded in snapshot.loaded.items():
+            self.served.labels(name, loaded.entry.version).set(1)
+        self.refused.clear()
+        for name, refusal in snapshot.refused.items():
+            self.refused.labels(name, refusal.entry.version).set(1)
 
     @contextmanager
     def stage(self, task: str, stage: str) -> Iterator[None]:

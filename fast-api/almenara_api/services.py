@@ -31,10 +31,11 @@ from almenara_api.pools import AlarmPool
 from almenara_api.problems import Problem
 from almenara_api.record import Wanted
 from almenara_api.store import Loaded, ModelStore, Snapshot, Source
+from almenara_api.watch import AlarmWatch
 
 _HOW_TO_REGISTER = (
     "Train one and it is promoted when it passes its gates: `almenara train vision --data FOLDER` or "
-    "`almenara train vibration --data FOLDER`; or promote a version: `almenara models promote NAME VERSION`."
+    "`almenara train vibration --data FOLDER`; or promote a version: `almenara models promote NAME VERSION --reason …`."
 )
 _API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="needed when the service has a key")
 
@@ -56,6 +57,7 @@ class Services:
     files: AlarmPool
     feed: ChangeFeed
     wanted: Wanted
+    watch: AlarmWatch
     pages: Mapping[str, Pages]
 
     @classmethod
@@ -82,7 +84,7 @@ class Services:
             lambda: _open_registry(settings.tracking_uri),
             ModelCache(settings.model_cache_dir, settings.tracking_uri),
             settings.model_poll_seconds,
-            on_change=lambda snapshot: _export(snapshot, metrics),
+            on_change=metrics.show_models,
         )
         pool = InferencePool(settings.max_queue, settings.request_timeout_seconds, metrics)
         assets = AssetWatch(office, settings, metrics)
@@ -98,11 +100,13 @@ class Services:
             files=AlarmPool(patience, name="evidence", waits_for="the evidence", workers=2, max_queue=16),
             feed=feed,
             wanted=Wanted(office.store, office.evidence),
+            watch=AlarmWatch(office, settings.var_dir.resolve(), metrics.alarms),
             pages=_open_pages(office.config),
         )
         services.models.start()
         services.wanted.start()
         services.office.start()
+        services.watch.start()
         return services
 
     def close(self) -> None:
@@ -110,6 +114,7 @@ class Services:
         self.models.stop()
         self.pool.close()
         self.wanted.close()
+        self.watch.close()
         for alarm_pool in (self.figures, self.files, self.alarms):
             alarm_pool.close()
         self.office.close()
@@ -275,13 +280,6 @@ def _open_registry(tracking_uri: str) -> Source:
     from almenara.registry import Registry
 
     return Registry(tracking_uri)
-
-
-def _export(snapshot: Snapshot, metrics: Metrics) -> None:
-    metrics.registry_up.set(snapshot.registry == "up")
-    metrics.served.clear()
-    for name, loaded in snapshot.loaded.items():
-        metrics.served.labels(name, loaded.entry.version).set(1)
 
 
 def _nothing_loaded(snapshot: Snapshot) -> Problem:

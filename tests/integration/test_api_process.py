@@ -41,7 +41,9 @@ def test_a_service_without_models_is_live_but_not_ready(tmp_path: Path) -> None:
         wait_until(lambda: "registry-away" in api.http.get("/health/ready").text, 30, api.log)
         assert api.http.get("/health/live").status_code == 200
         assert problem_of(api.http.post("/v1/vision/any/predict", content=b"")) == (503, "registry-away")
-        assert api.http.get("/v1/models").json() == []
+        told = api.http.get("/v1/models").json()
+        assert (told["registry"], told["models"]) == ("away", [])
+        assert told["missing"]["type"] == "urn:almenara:problem:registry-away"
 
 
 def test_a_key_is_required_once_there_is_one_and_the_log_never_shows_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,15 +47,24 @@ def test_promotion_and_rollback_are_followed_without_a_failed_request(mlflow_add
 
 
 @pytest.mark.slow
-def test_a_registry_without_a_champion_says_how_to_get_one(tmp_path: Path) -> None:
-    embedded = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
-    with running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": embedded}, ready=False) as api:
+def test_an_empty_registry_says_how_to_register_and_its_first_champion_is_served(tmp_path: Path) -> None:
+    with (
+        servers.mlflow_server(tmp_path) as address,
+        running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": address}, ready=False) as api,
+    ):
         wait_until(lambda: "no-champion" in api.http.get("/health/ready").text, 60, api.log)
-        answer = api.http.get("/health/ready")
-        assert answer.status_code == 503
+        assert api.http.get("/health/live").status_code == 200
+        answer, listed = api.http.get("/health/ready"), api.http.get("/v1/models").json()
+        assert (answer.status_code, listed["registry"], listed["models"]) == (503, "up", [])
         assert "almenara train" in answer.json()["remedy"]
+        assert listed["missing"]["remedy"] == answer.json()["remedy"]
         posted = api.http.post("/v1/vision/x/predict", content=PICTURE, headers={"content-type": "image/jpeg"})
         assert (posted.status_code, posted.json()["type"]) == (404, "urn:almenara:problem:no-champion")
+        registry = Registry(address)
+        registry.promote("first", registry.register(vision_candidate("first"), "tests").version, reason="first")
+        wait_until(lambda: answering_version(api, "first") == "1", 10, api.log)
+        assert api.http.get("/health/ready").status_code == 200
+        assert api.http.get("/v1/models").json()["missing"] is None
 
 
 @pytest.mark.slow
@@ -91,11 +101,11 @@ def test_a_registry_that_was_reset_while_away_is_not_served_from_memory(tmp_path
         with running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": address}) as api:
             registry_is_up.close()
             wait_until(lambda: api.http.get("/health/ready").json()["registry"] == "away", 30, api.log)
-            (before,) = api.http.get("/v1/models").json()
+            (before,) = models(api)
             with registered(folders[1]):
                 register_and_promote(address)
                 wait_until(lambda: in_service(api) not in (None, before["loaded_since"]), 30, api.log)
-            (after,) = api.http.get("/v1/models").json()
+            (after,) = models(api)
             assert (before["version"], after["version"]) == ("1", "1")
 
 
@@ -104,7 +114,12 @@ def register_and_promote(address: str) -> None:
     registry.promote("reset", registry.register(vision_candidate("reset"), "tests").version, reason="first")
 
 
+def models(api: RunningApi) -> list[dict[str, Any]]:
+    """What `/v1/models` lists."""
+    return list(api.http.get("/v1/models").json()["models"])
+
+
 def in_service(api: RunningApi) -> str | None:
     """Since when the one model is in service, None while there is none."""
-    rows = api.http.get("/v1/models").json()
+    rows = models(api)
     return str(rows[0]["loaded_since"]) if rows else None

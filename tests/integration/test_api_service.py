@@ -358,7 +358,7 @@ def test_an_asset_without_baseline_never_alarms(api: RunningApi) -> None:
 
 
 def test_the_models_in_service_are_listed(api: RunningApi) -> None:
-    rows = {row["name"]: row for row in api.http.get("/v1/models").json()}
+    rows = {row["name"]: row for row in api.http.get("/v1/models").json()["models"]}
     assert rows["darkness"]["version"] == "1"
     assert rows["darkness"]["alias"] == "champion"
     assert rows["darkness"]["loaded_since"]

@@ -18,6 +18,8 @@ from minio_client.checksum import MIB, PART_SIZE, matches_etag
 from tests.support.data import ROOT
 from tests.support.object_storage import object_storage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:

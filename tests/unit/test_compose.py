@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from almenara import __version__
+from almenara.alarms.config import load_alarms_config
 from camera_worker.config import load_config
 from tests.support.data import ROOT
 
@@ -50,7 +52,7 @@ def test_sample_env_has_no_variable_that_nothing_reads() -> None:
 
 def test_every_secret_is_required_and_a_placeholder_in_the_sample() -> None:
     secrets = {name for name in sample_env() if re.search(r"PASSWORD|SECRET|TOKEN|_KEY$", name)}
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     for name in secrets:
         uses = re.findall(rf"\$\{{{name}([^}}]*)\}}", TEXT)
         assert uses
@@ -83,6 +85,24 @@ def test_service_is_restarted_and_its_health_is_known(service: str) -> None:
     else:
         assert health["test"][0] == "CMD"
     assert "curl" not in str(health)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_is_bounded_and_ends_in_its_time(service: str) -> None:
+    definition = SERVICES[service]
+    assert re.fullmatch(r"\d+[mg]", definition["mem_limit"])
+    assert re.fullmatch(r"\d+s", definition["stop_grace_period"])
+    assert definition["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "settings"])
+def test_nothing_starts_before_the_settings_are_checked(service: str) -> None:
+    before = set(SERVICES[service].get("depends_on", {}))
+    reached = set(before)
+    while before:
+        before = {needed for name in before for needed in SERVICES[name].get("depends_on", {})} - reached
+        reached |= before
+    assert "settings" in reached or SERVICES[service].get("profiles") == ["demo"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -129,12 +149,30 @@ def test_files_that_a_service_mounts_exist(service: str) -> None:
 def test_image_is_small_locked_and_not_root(dockerfile: Path) -> None:
     text = dockerfile.read_text(encoding="utf-8")
     assert instructions(dockerfile, "FROM") == ["python:3.11-slim-bookworm"]
-    assert instructions(dockerfile, "USER") == ["almenara"]
+    assert instructions(dockerfile, "USER") == ["10001"]
     installs = [run for run in instructions(dockerfile, "RUN") if "pip install" in run]
     [install] = installs
     assert "--no-deps --require-hashes -r requirements/" in install
     for modern in ("<<", "--mount", "--link", "PYTHONDONTWRITEBYTECODE"):
         assert modern not in text
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
+def test_image_says_what_it_is_and_trusts_a_site_s_authority(dockerfile: Path) -> None:
+    [labels] = instructions(dockerfile, "LABEL")
+    assert f'version="{__version__}"' in labels
+    assert instructions(dockerfile, "ARG") == ['CA_CERTIFICATE=""']
+
+
+@pytest.mark.parametrize(
+    "dockerfile", [*DOCKERFILES, ROOT / "deploy" / "minio" / "Dockerfile"], ids=lambda path: path.parent.name
+)
+def test_image_is_clean_under_hadolint(dockerfile: Path) -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint has no build for this platform")
+    linted = subprocess.run([hadolint, str(dockerfile)], capture_output=True, text=True, check=False)
+    assert not linted.stdout
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
@@ -154,11 +192,18 @@ def test_a_changed_cameras_file_reaches_the_worker() -> None:
     assert (ROOT / sample_env()["CAMERAS_DIR"] / "cameras.yaml").is_file()
 
 
-def test_cameras_of_the_platform_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folder", ["deploy", "deploy/demo"])
+def test_cameras_of_the_platform_are_valid(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setenv("ALMENARA_API_KEY", "key")
-    worker = load_config(ROOT / "deploy" / "cameras.yaml")
+    monkeypatch.setenv("DEMO_CAMERA_PASSWORD", "demo")
+    monkeypatch.setenv("MINIO_ACCESS_KEY", "key")
+    monkeypatch.setenv("MINIO_SECRET_KEY", "secret")
+    alarms = load_alarms_config(ROOT / folder / "alarms.yaml")
+    assert alarms.evidence.url == "s3://evidence/almenara"
+    worker = load_config(ROOT / folder / "cameras.yaml")
     assert worker.api.url == "http://api:8000"
     assert worker.var_dir == Path("/var/lib/almenara")
+    assert bool(worker.cameras) == (folder == "deploy/demo")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from camera_worker.simulator.login import LoginScheme
 from camera_worker.simulator.scenes import SCENES_HELP, parse_scene
 from camera_worker.supervisor import ending_signals
 
+_LOOPBACK = {"127.0.0.1", "localhost"}
+
 
 def simulate(
     port: Annotated[int, typer.Option(min=0, max=65535, help="RTSP port; 0 takes a free one.")] = 8554,
@@ -27,6 +29,7 @@ def simulate(
     width: Annotated[int, typer.Option(min=16, max=4096, help="Pixels, even.")] = 640,
     height: Annotated[int, typer.Option(min=16, max=4096, help="Pixels, even.")] = 480,
     fps: Annotated[int, typer.Option(min=1, max=60, help="Pictures a second.")] = 15,
+    host: Annotated[str, typer.Option(help="Address to listen on; off loopback a password is needed.")] = "127.0.0.1",
     scene: Annotated[str, typer.Option(help=f"One of {SCENES_HELP}.")] = "sludge",
     seed: Annotated[int, typer.Option(help="Of the rendered scene.")] = 7,
     anomaly_every: Annotated[float, typer.Option(help="Seconds between anomalies; 0 for none.")] = 60.0,
@@ -45,7 +48,7 @@ def simulate(
     ] = None,
     login: Annotated[LoginScheme, typer.Option(help="How viewers are asked for it.")] = "digest",
 ) -> None:
-    """Be a camera: a real RTSP and HTTP server on loopback whose faults are switched at run time.
+    """Be a camera: a real RTSP and HTTP server whose faults are switched at run time.
 
     Example: camera-worker simulate --port 8554 --control-port 8555
 
@@ -57,6 +60,9 @@ def simulate(
     if password and user is None:
         remedy = "Give --user, or drop --password and SIMULATED_CAMERA_PASSWORD."
         raise InputError("user-missing", "A password without a user protects nothing.", remedy)
+    if host not in _LOOPBACK and not password:
+        remedy = "Give --user and SIMULATED_CAMERA_PASSWORD, or drop --host."
+        raise InputError("password-missing", f"Whoever reaches {host} would see the camera.", remedy)
     pictures = parse_scene(
         scene, width=width, height=height, seed=seed, anomaly_every=anomaly_every, anomaly_for=anomaly_for
     )
@@ -65,6 +71,7 @@ def simulate(
         width=width,
         height=height,
         fps=fps,
+        host=host,
         user=user,
         password=password,
         login=login,

@@ -92,7 +92,7 @@ class WorkerConfig(Part):
         default=None, title="Folder", description="of alarm database, alarm log and evidence; else ALMENARA_VAR_DIR"
     )
     cameras: tuple[CameraConfig, ...] = Field(
-        min_length=1, max_length=1000, title="Cameras", description="at least one"
+        max_length=1000, title="Cameras", description="[] while there is none yet"
     )
 
     @field_validator("cameras")

@@ -24,7 +24,8 @@ _NOT_STORED = {"Cache-Control": "no-store"}
 class HttpServer:
     """Answers ``/mjpeg`` (multipart/x-mixed-replace) and ``/snapshot.jpg``; who does not keep up misses pictures."""
 
-    def __init__(self, faults: FaultSwitch, authenticator: Authenticator) -> None:
+    def __init__(self, faults: FaultSwitch, authenticator: Authenticator, host: str) -> None:
+        self._host = host
         self._faults, self._authenticator = faults, authenticator
         self._waiting: set[asyncio.Future[bytes]] = set()
         self._streams = 0
@@ -50,7 +51,7 @@ class HttpServer:
         server = self._runner.server
         if server is None:
             raise RuntimeError("the HTTP server was stopped")
-        return await asyncio.get_running_loop().create_server(server, "127.0.0.1", port)
+        return await asyncio.get_running_loop().create_server(server, self._host, port)
 
     def send(self, jpeg: bytes) -> None:
         """Hands a picture to all who wait for one."""

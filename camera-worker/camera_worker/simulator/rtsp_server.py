@@ -24,12 +24,21 @@ class RtspServer:
     and gives no sign of life for a minute (a request or an RTCP report) is cut off.
 
     Args:
+        host: address to listen on.
         keyframe_on_play: whether a new client gets a key frame at once; cheap cameras let it wait for the next.
     """
 
     def __init__(
-        self, studio: Studio, faults: FaultSwitch, authenticator: Authenticator, *, fps: int, keyframe_on_play: bool
+        self,
+        studio: Studio,
+        faults: FaultSwitch,
+        authenticator: Authenticator,
+        *,
+        host: str,
+        fps: int,
+        keyframe_on_play: bool,
     ) -> None:
+        self._host = host
         self._studio, self._faults, self._authenticator = studio, faults, authenticator
         self._fps, self._keyframe_on_play = fps, keyframe_on_play
         self._clients: set[_Client] = set()
@@ -43,7 +52,7 @@ class RtspServer:
         return sum(client.playing for client in self._clients)
 
     async def listen(self, port: int) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", port)
+        return await asyncio.start_server(self._serve, self._host, port)
 
     def send(self, units: list[bytes], timestamp: int) -> None:
         """Sends a picture to all who are playing, lost or corrupt for all alike; `timestamp` in ticks of 90 kHz."""

@@ -22,7 +22,7 @@ _CUTTING = {FaultKind.RESET, FaultKind.REFUSE, FaultKind.UNAUTHORISED, FaultKind
 
 
 class SimulatedCamera:
-    """A camera on loopback: RTSP (H.264 over interleaved TCP or UDP), and HTTP (MJPEG and snapshots) if so wished.
+    """A camera: RTSP (H.264 over interleaved TCP or UDP), and HTTP (MJPEG and snapshots) if so wished.
 
     Pictures are drawn and encoded once for all clients, and only while somebody watches. As with a real camera, a
     client that does not keep up loses pictures, over RTSP up to the next key frame.
@@ -31,6 +31,7 @@ class SimulatedCamera:
         pictures: the picture at a time in seconds since the start, RGB, any size (it is resized).
         width, height: of the stream, pixels, even.
         fps: frames per second.
+        host: address that pictures are served on; faults are switched on loopback always.
         user, password: Digest or Basic credentials that clients need; none when `user` is None.
         login: which of the two the camera asks for.
         keyframe_interval: seconds from one key frame to the next.
@@ -45,6 +46,7 @@ class SimulatedCamera:
         width: int = 640,
         height: int = 480,
         fps: int = 15,
+        host: str = "127.0.0.1",
         user: str | None = None,
         password: str | None = None,
         login: LoginScheme = "digest",
@@ -52,7 +54,7 @@ class SimulatedCamera:
         keyframe_on_play: bool = True,
         loop: float | None = None,
     ) -> None:
-        self._fps = fps
+        self._fps, self._host = fps, host
         self._faults = FaultSwitch()
         self._studio = Studio(
             pictures,
@@ -64,8 +66,10 @@ class SimulatedCamera:
             faults=self._faults,
         )
         authenticator = Authenticator(user, password, login)
-        self._rtsp = RtspServer(self._studio, self._faults, authenticator, fps=fps, keyframe_on_play=keyframe_on_play)
-        self._http = HttpServer(self._faults, authenticator)
+        self._rtsp = RtspServer(
+            self._studio, self._faults, authenticator, host=host, fps=fps, keyframe_on_play=keyframe_on_play
+        )
+        self._http = HttpServer(self._faults, authenticator, host)
         self._control = ControlServer(self.obey)
         self._rtsp_door, self._http_door = Door(self._rtsp.listen), Door(self._http.listen)
         self._control_door = Door(self._control.listen)
@@ -94,20 +98,20 @@ class SimulatedCamera:
     @property
     def url(self) -> str:
         """Address of the stream, without credentials."""
-        return f"rtsp://127.0.0.1:{self.port}/cam"
+        return f"rtsp://{self._host}:{self.port}/cam"
 
     @property
     def mjpeg_url(self) -> str:
         """Address of the stream of JPEG pictures, without credentials."""
-        return f"http://127.0.0.1:{self.http_port}/mjpeg"
+        return f"http://{self._host}:{self.http_port}/mjpeg"
 
     @property
     def snapshot_url(self) -> str:
         """Address of single JPEG pictures, without credentials."""
-        return f"http://127.0.0.1:{self.http_port}/snapshot.jpg"
+        return f"http://{self._host}:{self.http_port}/snapshot.jpg"
 
     async def start(self, port: int = 0, control_port: int | None = None, http_port: int | None = None) -> None:
-        """Listens on loopback; port 0 takes a free one. ConfigurationError when a port is taken."""
+        """Listens; port 0 takes a free one. ConfigurationError when a port is taken."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._studio.prepare)
         await self._rtsp_door.open(port)
         if control_port is not None:

@@ -6,9 +6,10 @@ from typing import Literal
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 
 from almenara.contracts import Contract
-from almenara_api.problems import responses
+from almenara_api.problems import TYPE_PREFIX, responses
 from almenara_api.services import ServicesDependency
 from almenara_api.store import ModelStatus
 
@@ -22,6 +23,22 @@ class Live(Contract):
     status: Literal["live"] = "live"
 
 
+class Missing(Contract):
+    """Why no model is in service."""
+
+    type: str = Field(description="stable, machine readable, as of problems")
+    detail: str
+    remedy: str = Field(description="how to get a model into service")
+
+
+class Models(Contract):
+    """What is in service, what was refused, and what is missing."""
+
+    registry: Literal["up", "away", "starting"]
+    models: tuple[ModelStatus, ...]
+    missing: Missing | None = Field(description="null while a model is in service")
+
+
 class Ready(Contract):
     """At least one model is in service."""
 
@@ -31,9 +48,14 @@ class Ready(Contract):
 
 
 @router.get("/models", summary="What is in service, and what was refused", responses=responses(401))
-async def models(services: ServicesDependency) -> list[ModelStatus]:
-    """Every model whose alias `champion` is set, by name; `refused` tells why a newer version is not served."""
-    return services.models.statuses()
+async def models(services: ServicesDependency) -> Models:
+    """Every model whose alias `champion` is set, by name; `refused` tells why a newer version is not served.
+
+    An empty registry is a normal start: `missing` says how the first model is registered.
+    """
+    why = services.not_ready()
+    missing = None if why is None else Missing(type=TYPE_PREFIX + why.code, detail=why.fact, remedy=why.remedy)
+    return Models(registry=services.models.snapshot.registry, models=tuple(services.models.statuses()), missing=missing)
 
 
 @open_router.get("/health/live", summary="Does the process answer?")

@@ -157,6 +157,6 @@ def test_evidence_that_cannot_be_written_does_not_hold_the_alarm_back(watch: Wat
 def test_the_alarm_reaches_the_log_channel(watch: Watched, tmp_path: Path) -> None:
     watch.observe("pump-1", WINDOW, verdict(0.9))
     log = tmp_path / "alarms" / "alarms.log"
-    wait_until(log.is_file, 5)
+    wait_until(lambda: log.is_file() and log.read_text().endswith("\n"), 5)
     told = json.loads(log.read_text().splitlines()[0])
     assert (told["event"], told["alarm"]["source"]) == ("raised", "pump-1")

@@ -103,3 +103,22 @@ def test_a_classifiers_own_baseline_is_preferred_to_another_of_the_asset(
     assert chosen("fan-2", "bearing2") == "bearing-baseline-fan-2"
     assert chosen("fan-3", "bearing") is None
     assert chosen(None, "bearing") is None
+
+
+def test_champions_and_those_that_are_refused_are_metrics(tmp_path: Path, registry: FolderRegistry) -> None:
+    registry.register(vision_candidate())
+    broken = registry.register(classifier_candidate(), version="7")
+    (broken / "model.onnx").write_bytes(b"no graph")
+    metrics = Metrics()
+    store = ModelStore(
+        lambda: registry,
+        ModelCache(tmp_path / "other-cache", "here"),
+        60,
+        on_change=metrics.show_models,
+    )
+    store.refresh()
+    told = metrics.registry.get_sample_value
+    assert (told("almenara_champions"), told("almenara_registry_up")) == (2, 1)
+    assert told("almenara_model_served", {"name": "darkness", "version": "1"}) == 1
+    assert told("almenara_model_refused", {"name": "bearing", "version": "7"}) == 1
+    assert told("almenara_model_refused", {"name": "darkness", "version": "1"}) is None

@@ -65,6 +65,7 @@ class FakeWorker:
     cameras: dict[str, Any] = field(default_factory=lambda: {"outflow": FakeCamera()})
     sight: Any = field(default_factory=lambda: SimpleNamespace(detection_blind=False))
     breaker_open: bool = False
+    desk: Any = None
 
     @property
     def camera(self) -> FakeCamera:

@@ -32,7 +32,7 @@ def test_a_new_file_is_the_sample_with_a_secret_in_place_of_each_placeholder() -
 
 def test_the_sample_of_the_project_leaves_no_placeholder() -> None:
     text = complete((ROOT / "sample.env").read_text(encoding="utf-8"), None).text
-    assert len(complete((ROOT / "sample.env").read_text(encoding="utf-8"), None).secrets) == 4
+    assert complete((ROOT / "sample.env").read_text(encoding="utf-8"), None).secrets
     assert not [name for name, value in values(text).items() if PLACEHOLDER in value]
 
 
