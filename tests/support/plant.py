@@ -30,11 +30,16 @@ _T = TypeVar("_T")
 
 
 class Plant:
-    """What happens in it, in the order of a first day; every step returns what a user would see."""
+    """What happens in it, in the order of a first day; every step returns what a user would see.
+
+    Attributes:
+        fingerprint: of the pictures, as the card of a model that was trained on them tells it.
+    """
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
         self.pictures = folder / "sludge"
+        self.fingerprint = ""
         self.camera = f"{stack.project}-camera"
 
     def render(self) -> Path:

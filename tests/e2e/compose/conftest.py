@@ -50,7 +50,8 @@ def plant(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
     """A plant whose data set is in storage, and pulled from there for the trainer."""
     made = Plant(stack, tmp_path_factory.mktemp("plant"))
     made.render()
-    made.minio_client("datasets", "push", str(made.pictures), DATASET)
+    made.fingerprint = made.almenara("data", "fingerprint", "vision", str(made.pictures)).strip()
+    made.minio_client("datasets", "push", str(made.pictures), DATASET, "--fingerprint", made.fingerprint)
     made.minio_client("datasets", "pull", DATASET, f"{stack.env['DATA_DIR']}/{DATASET}")
     try:
         yield made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def test_the_whole_journey(plant: Plant) -> None:
     run = client.get_run(str(version.run_id))
     assert run.data.metrics
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
+    card = json.loads(Path(client.download_artifacts(str(version.run_id), "card.json")).read_text())
+    assert card["training_data"]["fingerprint"] == plant.fingerprint
 
     promoted = plant.almenara("models", "promote", MODEL, str(version.version), "--reason", "the first of this plant")
     assert f"version {version.version} is the champion" in promoted
