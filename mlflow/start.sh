@@ -18,6 +18,8 @@ migrate)
     exec mlflow db upgrade "$database"
     ;;
 serve)
+    # What was on its way when the server was killed.
+    [ -z "${TMPDIR:-}" ] || rm -rf "${TMPDIR:?}"/tmp*
     # Artifacts go through the server: clients need no credentials of the object storage.
     exec mlflow server \
         --host "${MLFLOW_HOST:-0.0.0.0}" \

@@ -61,7 +61,7 @@ def almenara(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 def mlflow(stack: Stack, script: str, *arguments: str) -> str:
     """What a client on this machine prints; artifacts go through the server, never to the storage itself."""
     settings = {"MLFLOW_TRACKING_URI": stack.mlflow_url, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    settings |= {"MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    settings |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 from pathlib import Path
@@ -60,11 +61,14 @@ def test_the_whole_journey(plant: Plant) -> None:
 def test_a_client_without_keys_logs_a_large_model_through_the_proxy(plant: Plant, tmp_path: Path) -> None:
     assert not [name for name in os.environ if name.startswith("AWS_")]
     client = MlflowClient(plant.stack.mlflow_url)
-    run = client.create_run(client.create_experiment("large"))
+    run = client.create_run(client.create_experiment("large")).info.run_id
     file = tmp_path / "model.bin"
     with file.open("wb") as model:
-        model.writelines(os.urandom(2**20) for _ in range(300))
-    client.log_artifact(run.info.run_id, str(file), "model")
-    [stored] = client.list_artifacts(run.info.run_id, "model")
+        for _ in range(300):
+            model.write(os.urandom(2**20))
+    client.log_artifact(run, str(file), "model")
+    [stored] = client.list_artifacts(run, "model")
     assert stored.file_size == 300 * 2**20
     assert f"{300 * 2**20}" in plant.minio_client("ls", plant.stack.env["MINIO_BUCKET_NAME"])
+    fetched = client.download_artifacts(run, "model/model.bin", str(tmp_path))
+    assert filecmp.cmp(file, fetched, shallow=False)
