@@ -70,7 +70,7 @@ def upgraded(server: str) -> MlflowClient:
     engine.dispose()
     done = migrate(address, "alarms")
     assert done.returncode == 0, done.stderr
-    return MlflowClient(address)
+    return MlflowClient(address, registry_uri=address)
 
 
 def migrate(address: str, *databases: str) -> subprocess.CompletedProcess[str]:
