@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from almenara.alarms import AlarmStore
 from almenara.errors import ConfigurationError
 from tests.support.data import ROOT
 from tests.support.postgresql import postgresql_server
+from tests.support.servers import PATH
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +75,7 @@ def upgraded(server: str) -> MlflowClient:
 
 def migrate(address: str, *databases: str) -> subprocess.CompletedProcess[str]:
     """What the one-shot `migrations` runs."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "MLFLOW_BACKEND_STORE_URI": address}
+    environment = {**os.environ, "PATH": PATH, "MLFLOW_BACKEND_STORE_URI": address}
     start = str(ROOT / "mlflow" / "start.sh")
     return subprocess.run(
         [start, "migrate", *databases], env=environment, capture_output=True, text=True, check=False, timeout=120

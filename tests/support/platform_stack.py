@@ -20,7 +20,7 @@ import httpx
 from minio_client import Connection
 from tests.support.data import ROOT
 from tests.support.engine import Engine
-from tests.support.servers import free_port
+from tests.support.servers import PATH, free_port
 
 PORTS = ("API_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "WORKER_STATUS_PORT", "JUPYTER_PORT")
 MORE_PORTS = ("PROMETHEUS_PORT", "GRAFANA_PORT")
@@ -29,7 +29,7 @@ SERVICES = ("postgres", "minio", "mlflow", "api", "camera-worker")
 
 def compose_command() -> list[str]:
     """Docker Compose: the one beside Python, else the engine's plugin."""
-    beside = shutil.which("docker-compose", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    beside = shutil.which("docker-compose", path=PATH)
     return [beside] if beside else ["docker", "compose"]
 
 

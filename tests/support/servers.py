@@ -14,6 +14,9 @@ from pathlib import Path
 
 from almenara.processes import answers
 
+# Where a child process looks for programs: beside this Python first, whatever the caller's own PATH holds.
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
 
 def free_port() -> int:
     """A loopback port that nothing listened on a moment ago."""
@@ -32,7 +35,7 @@ def running(
     seconds: float = 90,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child process, yielded when it is ready and stopped with everything it started."""
-    env = {**os.environ, **(environment or {})}
+    env = {**os.environ, "PATH": PATH, **(environment or {})}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     with log.open("ab") as out:
         child = subprocess.Popen(list(command), stdout=out, stderr=out, env=env, start_new_session=True)

@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from almenara import __version__
 from almenara.alarms.config import load_alarms_config
 from camera_worker.config import load_config
 from tests.support.data import ROOT
+from tests.support.servers import PATH
 
 COMPOSE = ROOT / "docker-compose.yaml"
 DOCKERFILES = [
@@ -168,7 +168,7 @@ def test_image_says_what_it_is_and_trusts_a_site_s_authority(dockerfile: Path) -
     "dockerfile", [*DOCKERFILES, ROOT / "deploy" / "minio" / "Dockerfile"], ids=lambda path: path.parent.name
 )
 def test_image_is_clean_under_hadolint(dockerfile: Path) -> None:
-    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    hadolint = shutil.which("hadolint", path=PATH)
     if hadolint is None:
         pytest.skip("hadolint has no build for this platform")
     linted = subprocess.run([hadolint, str(dockerfile)], capture_output=True, text=True, check=False)
@@ -217,7 +217,7 @@ def test_cameras_of_the_platform_are_valid(monkeypatch: pytest.MonkeyPatch, fold
 def test_tracking_server_says_what_it_misses(argument: str, environment: dict[str, str], sentence: str) -> None:
     ended = subprocess.run(
         ["sh", str(ROOT / "mlflow" / "start.sh"), argument],
-        env={"PATH": os.environ["PATH"]} | environment,
+        env={"PATH": PATH} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -229,8 +229,7 @@ def test_tracking_server_says_what_it_misses(argument: str, environment: dict[st
 @pytest.fixture(scope="module")
 def compose() -> list[str]:
     """The command of Docker Compose; it needs no engine to check a file."""
-    beside_python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if found := shutil.which("docker-compose", path=beside_python):
+    if found := shutil.which("docker-compose", path=PATH):
         return [found]
     if shutil.which("docker"):
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
