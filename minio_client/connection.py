@@ -52,12 +52,16 @@ class Connection:
         return cls(endpoint, access_key, secret_key, values.get("MINIO_BUCKET_NAME") or None, region)
 
 
-def connect(connection: Connection, *, timeout_seconds: float = 30.0) -> Minio:
+def connect(
+    connection: Connection, *, connect_seconds: float = 5.0, read_seconds: float = 30.0, retries: int = 2
+) -> Minio:
     """A client for the connection; nothing is sent yet.
 
     Args:
         connection: address and credentials.
-        timeout_seconds: of one connect and of one read; a failed request is tried twice more.
+        connect_seconds: longest time of one attempt to connect.
+        read_seconds: longest time without a byte of an answer.
+        retries: of a request that got no answer, or that the server could not serve.
 
     Raises:
         StorageError: the endpoint is no http(s) address, or holds a password.
@@ -65,18 +69,22 @@ def connect(connection: Connection, *, timeout_seconds: float = 30.0) -> Minio:
     address = urlsplit(connection.endpoint)
     if "@" in address.netloc:
         raise StorageError(
-            "MINIO_ENDPOINT holds a user name or a password.", "Give them as MINIO_ACCESS_KEY and MINIO_SECRET_KEY."
+            "The address of the object storage (MINIO_ENDPOINT) holds a user name or a password.",
+            "Give them as MINIO_ACCESS_KEY and MINIO_SECRET_KEY.",
         )
     if address.scheme not in {"http", "https"} or not address.netloc or address.path not in {"", "/"}:
         raise StorageError(
-            f"MINIO_ENDPOINT is {connection.endpoint!r}.", "Give it as http://host:port or https://host."
+            f"The address of the object storage (MINIO_ENDPOINT) is {connection.endpoint!r}.",
+            "Write http://HOST:PORT or https://HOST.",
         )
     pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=min(5.0, timeout_seconds), read=timeout_seconds),
+        timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
         maxsize=16,
         cert_reqs="CERT_REQUIRED",
         ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+        retries=urllib3.Retry(
+            total=retries, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504], raise_on_status=False
+        ),
     )
     with explained("MINIO_ENDPOINT"):
         return Minio(

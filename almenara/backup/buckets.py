@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from minio import Minio
 from minio.commonconfig import ENABLED
@@ -26,24 +24,6 @@ _UNSUPPORTED = {"NotImplemented", "NoSuchLifecycleConfiguration", "MethodNotAllo
 _PART_SIZE = 16 * 2**20
 
 Warn = Callable[[str], None]
-
-
-def storage_from_environment() -> Minio:
-    """A client for MINIO_ENDPOINT with MINIO_ACCESS_KEY and MINIO_SECRET_KEY; raises ConfigurationError."""
-    names = ("MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY")
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        raise ConfigurationError(
-            f"{' and '.join(missing)} is not set in this container.", "Set it for the service api."
-        )
-    address = urlsplit(os.environ["MINIO_ENDPOINT"])
-    return Minio(
-        address.netloc,
-        access_key=os.environ["MINIO_ACCESS_KEY"],
-        secret_key=os.environ["MINIO_SECRET_KEY"],
-        secure=address.scheme == "https",
-        region=os.environ.get("MINIO_REGION") or "us-east-1",
-    )
 
 
 def survey(storage: Minio) -> dict[str, tuple[int, int]]:

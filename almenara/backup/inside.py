@@ -10,11 +10,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from almenara.backup import folder
 from almenara.errors import AlmenaraError, InputError
 from almenara.settings import load_settings
+
+if TYPE_CHECKING:
+    from minio import Minio
 
 TRAILER, WARNING = "almenara-stream:", "almenara-warning:"
 _BLOCK = 2**16
@@ -75,17 +78,23 @@ def _unmark() -> None:
     folder.unmark(load_settings().var_dir)
 
 
+def _storage() -> Minio:
+    from almenara.object_storage import object_storage
+
+    return object_storage(connect_seconds=5, read_seconds=60, retries=3)
+
+
 def _survey_buckets() -> None:
     from almenara.backup import buckets
 
-    _answer(buckets.survey(buckets.storage_from_environment()))
+    _answer(buckets.survey(_storage()))
 
 
 def _remove_others() -> None:
     from almenara.backup import buckets
 
     wanted = {bucket: frozenset(keys) for bucket, keys in json.load(sys.stdin).items()}
-    _answer(buckets.remove_others(buckets.storage_from_environment(), wanted))
+    _answer(buckets.remove_others(_storage(), wanted))
 
 
 def _databases(pipe: Meter) -> None:
@@ -99,7 +108,7 @@ def _files(pipe: Meter) -> None:
 def _objects(pipe: Meter) -> None:
     from almenara.backup import buckets
 
-    buckets.write_objects(buckets.storage_from_environment(), pipe)
+    buckets.write_objects(_storage(), pipe)
 
 
 def _unpack(pipe: Meter, size: str) -> None:
@@ -118,7 +127,7 @@ def _put_objects(pipe: Meter) -> None:
     def warn(what: str) -> None:
         sys.stderr.write(f"{WARNING} {what}\n")
 
-    buckets.put_objects(buckets.storage_from_environment(), cast("IO[bytes]", pipe), warn)
+    buckets.put_objects(_storage(), cast("IO[bytes]", pipe), warn)
 
 
 _ACTIONS: dict[str, Callable[..., None]] = {

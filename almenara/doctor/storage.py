@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import certifi
@@ -16,7 +15,7 @@ from minio.error import MinioException, S3Error
 
 from almenara.doctor.findings import Finding, clock, ok, problem, skipped
 from almenara.doctor.place import Place
-from almenara.errors import ConfigurationError
+from almenara.object_storage import object_storage as storage_client
 from almenara.redaction import redact_address
 
 _CONNECT_SECONDS, _READ_SECONDS = 2.0, 4.0
@@ -39,7 +38,9 @@ def object_storage(place: Place) -> Iterator[Finding]:
     if missing:
         yield problem("object storage", f"{' and '.join(missing)} is not set here.", "Set both, as in .env.")
         return
-    client = _client(endpoint, place.environment)
+    client = storage_client(
+        endpoint, place.environment, connect_seconds=_CONNECT_SECONDS, read_seconds=_READ_SECONDS, retries=0
+    )
     try:
         there = {bucket.name for bucket in client.list_buckets()}
     except (MinioException, urllib3.exceptions.HTTPError) as error:
@@ -91,21 +92,6 @@ def _failed(subject: str, what: str, error: Exception, *, otherwise: str = _LOOK
     remedy = "See whether it runs (docker compose ps minio), and correct MINIO_ENDPOINT."
     reason = str(getattr(error, "reason", None) or error)
     return problem(subject, f"{what} does not answer as it should: {reason.rpartition('): ')[2]}.", remedy)
-
-
-def _client(endpoint: str, environment: Mapping[str, str]) -> Minio:
-    address = urlsplit(endpoint)
-    if address.scheme not in {"http", "https"} or not address.netloc or address.path not in {"", "/"}:
-        fact = f"MINIO_ENDPOINT is {redact_address(endpoint)}."
-        raise ConfigurationError(fact, "Write http://HOST:PORT or https://HOST.")
-    return Minio(
-        address.netloc,
-        access_key=environment["MINIO_ACCESS_KEY"],
-        secret_key=environment["MINIO_SECRET_KEY"],
-        secure=address.scheme == "https",
-        region=environment.get("MINIO_REGION") or "us-east-1",
-        http_client=_pool(),
-    )
 
 
 def _pool() -> urllib3.PoolManager:

@@ -14,20 +14,18 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import certifi
 import urllib3
-from minio import Minio
 from minio.error import MinioException, S3Error
 
 from almenara.alarms.records import EvidenceFile
 from almenara.errors import ConfigurationError
 from almenara.evidence.base import MOST_BYTES, Stored, check, check_name, is_name, path_part
 from almenara.evidence.local import LocalEvidence
+from almenara.object_storage import object_storage
 from almenara.redaction import redact, redact_address
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS, _READ_SECONDS = 2.0, 10.0
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 _GONE = {"NoSuchKey", "NoSuchObject"}
 
@@ -57,7 +55,7 @@ class ObjectEvidence:
         self._shared = f"{prefix}/" if prefix else ""
         self._prefix = f"{self._shared}{path_part(owner)}/"
         self._outgoing = LocalEvidence(folder)
-        self._storage = _client(endpoint or "https://s3.amazonaws.com")
+        self._storage = object_storage(endpoint or "https://s3.amazonaws.com")
         self._over = threading.Event()
 
     def start(self) -> None:
@@ -175,31 +173,6 @@ class ObjectEvidence:
         if not file.uri.startswith(f"{bucket}{prefix}") or not all(map(is_name, key.removeprefix(prefix).split("/"))):
             raise FileNotFoundError(errno.ENOENT, "it is not in this evidence store", file.uri)
         return key
-
-
-def _client(endpoint: str) -> Minio:
-    address = urlsplit(endpoint)
-    if address.scheme not in {"http", "https"} or not address.netloc or address.path not in {"", "/"}:
-        fact = f"The endpoint of the evidence is {redact_address(endpoint)!r}."
-        raise ConfigurationError(fact, "Write http://HOST:PORT or https://HOST.")
-    missing = [name for name in ("MINIO_ACCESS_KEY", "MINIO_SECRET_KEY") if not os.environ.get(name)]
-    if missing:
-        fact = f"Evidence goes to object storage, and {' and '.join(missing)} is not set in the environment."
-        raise ConfigurationError(fact, "Set both, or take 'url' out of 'evidence'.")
-    pool = urllib3.PoolManager(
-        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
-        retries=urllib3.Retry(total=1, backoff_factor=0.2),
-    )
-    return Minio(
-        address.netloc,
-        access_key=os.environ["MINIO_ACCESS_KEY"],
-        secret_key=os.environ["MINIO_SECRET_KEY"],
-        secure=address.scheme == "https",
-        region=os.environ.get("MINIO_REGION") or "us-east-1",
-        http_client=pool,
-    )
 
 
 @contextmanager

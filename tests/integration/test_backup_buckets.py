@@ -12,7 +12,7 @@ import pytest
 
 from almenara.backup import buckets
 from almenara.backup.streams import names_in
-from almenara.errors import ConfigurationError, InputError
+from almenara.errors import InputError
 from minio_client import Connection, connect
 from tests.support.object_storage import object_storage
 
@@ -130,11 +130,3 @@ def test_a_tar_of_something_else_is_refused(storage: Any) -> None:
         tar.addfile(tarfile.TarInfo("notes.txt"), io.BytesIO())
     with pytest.raises(InputError, match="names no bucket"):
         buckets.put_objects(storage, io.BytesIO(sink.getvalue()), no_warning)
-
-
-def test_missing_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINIO_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.delenv("MINIO_ACCESS_KEY", raising=False)
-    monkeypatch.delenv("MINIO_SECRET_KEY", raising=False)
-    with pytest.raises(ConfigurationError, match="MINIO_ACCESS_KEY and MINIO_SECRET_KEY"):
-        buckets.storage_from_environment()

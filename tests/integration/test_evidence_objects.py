@@ -223,13 +223,17 @@ def test_a_missing_key_is_a_configuration_error(name: str, tmp_path: Path, monke
     monkeypatch.setenv("MINIO_ACCESS_KEY", "someone")
     monkeypatch.setenv("MINIO_SECRET_KEY", "something")
     monkeypatch.delenv(name)
-    with pytest.raises(ConfigurationError, match=f"{name} is not set"):
+    with pytest.raises(ConfigurationError, match=f"Not set in the environment: {name}"):
         ObjectEvidence(URL, tmp_path, owner="worker-1")
 
 
 @pytest.mark.parametrize(
     ("url", "endpoint"), [("http://evidence", None), ("s3:///plant", None), (URL, "minio:9000"), (URL, "http://m/path")]
 )
-def test_a_malformed_address_is_a_configuration_error(url: str, endpoint: str | None, tmp_path: Path) -> None:
+def test_a_malformed_address_is_a_configuration_error(
+    url: str, endpoint: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIO_ACCESS_KEY", "someone")
+    monkeypatch.setenv("MINIO_SECRET_KEY", "something")
     with pytest.raises(ConfigurationError, match="Write "):
         ObjectEvidence(url, tmp_path, owner="worker-1", endpoint=endpoint)

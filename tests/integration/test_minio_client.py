@@ -221,7 +221,7 @@ def test_command_makes_sends_lists_and_fetches(connection: Connection, folder: P
     ("arguments", "changed", "sentence"),
     [
         (("ls", "plant"), {"MINIO_SECRET_KEY": "", "MINIO_ENDPOINT": ""}, "MINIO_ENDPOINT, MINIO_SECRET_KEY"),
-        (("ls", "plant"), {"MINIO_ENDPOINT": "minio:9000"}, "Give it as http://host:port"),
+        (("ls", "plant"), {"MINIO_ENDPOINT": "minio:9000"}, "Write http://HOST:PORT"),
         (("ls", "plant"), {"MINIO_ENDPOINT": "http://127.0.0.1:9"}, "Check MINIO_ENDPOINT"),
         (("ls", "no-such-bucket"), {}, "Make it: minio-client make-buckets"),
         (("ls",), {}, "set MINIO_BUCKET_NAME"),

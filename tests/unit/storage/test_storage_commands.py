@@ -88,6 +88,6 @@ def test_link_to_no_object_is_refused(storage: Minio, key: str) -> None:
 
 
 def test_endpoint_with_a_password_is_refused_and_not_repeated() -> None:
-    with pytest.raises(StorageError, match="MINIO_ENDPOINT holds") as raised:
+    with pytest.raises(StorageError, match=r"MINIO_ENDPOINT.* holds") as raised:
         connect(Connection("http://admin:hunter22@minio:9000", "reader", "secret"))
     assert "hunter22" not in str(raised.value)
