@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import signal as dsp
 
 from almenara.errors import InputError
 
@@ -52,7 +54,7 @@ def windows(
         )
     length = min(round(window_seconds * sampling_rate_hz), rows.shape[1])
     hop = max(1, round(hop_seconds * sampling_rate_hz))
-    cut = np.lib.stride_tricks.sliding_window_view(rows, max(length, 1), axis=1)[:, ::hop]
+    cut = sliding_window_view(rows, max(length, 1), axis=1)[:, ::hop]
     return np.ascontiguousarray(cut.reshape(-1, max(length, 1)))
 
 
@@ -141,15 +143,55 @@ def resample(batch: NDArray[Any], sampling_rate_hz: float, target_hz: float) -> 
     if ratio >= 1 or sampling_rate_hz <= target_hz:
         return centred, float(sampling_rate_hz)
     up, down = ratio.numerator, ratio.denominator
-    taps = _anti_aliasing(down)
-    reduced = dsp.resample_poly(centred, up, down, axis=1, window=taps)  # type: ignore[call-overload]  # stubs omit taps
-    return np.asarray(reduced, dtype=np.float32), sampling_rate_hz * up / down
+    filter_ = _polyphase(up, down)
+    count, samples = centred.shape
+    blocks = -(-samples // filter_.hop)
+    padding = (filter_.reach, blocks * filter_.hop - samples + filter_.reach)
+    padded = np.pad(centred, ((0, 0), padding))
+    frames = sliding_window_view(padded, filter_.matrix.shape[0], axis=1)[:, :: filter_.hop]
+    reduced = (np.ascontiguousarray(frames) @ filter_.matrix).reshape(count, -1)
+    return reduced[:, : -(-samples * up // down)], sampling_rate_hz * up / down
+
+
+@dataclass(frozen=True)
+class _Polyphase:
+    """A resampling filter as one matrix product: what every output of a block takes from the samples around it.
+
+    Attributes:
+        matrix: float32 (2 * reach + hop, outputs of a block).
+        hop: samples from one block to the next.
+        reach: samples that a block needs before and after its own.
+    """
+
+    matrix: NDArray[np.float32]
+    hop: int
+    reach: int
 
 
 @lru_cache(maxsize=16)
-def _anti_aliasing(down: int) -> NDArray[np.float32]:
-    taps, beta = dsp.kaiserord(60.0, 0.1 / down)
-    return np.asarray(dsp.firwin(taps | 1, 1 / down, window=("kaiser", beta)), dtype=np.float32)
+def _polyphase(up: int, down: int) -> _Polyphase:
+    """Blocks are about as long as the filter, where few of the products are with zeros."""
+    taps = _anti_aliasing(down) * up
+    half = taps.size // 2
+    reach = -(-half // up)
+    periods = max(1, round(2 * reach / down))
+    hop = periods * down
+    sample, output = np.arange(2 * reach + hop)[:, None] - reach, np.arange(periods * up)
+    tap = half + output * down - sample * up
+    matrix = np.where((tap >= 0) & (tap < taps.size), taps[np.clip(tap, 0, taps.size - 1)], 0)
+    return _Polyphase(matrix.astype(np.float32), hop, reach)
+
+
+def _anti_aliasing(down: int) -> NDArray[np.float64]:
+    """Low-pass filter of unit gain at 1 / `down` of the Nyquist frequency, by Kaiser's window and formulas.
+
+    Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", IEEE ISCAS, 1974.
+    """
+    attenuation_db, width = 60.0, 0.1 / down
+    size = math.ceil((attenuation_db - 7.95) / (2.285 * math.pi * width) + 1) | 1
+    beta = 0.1102 * (attenuation_db - 8.7)
+    taps = np.sinc((np.arange(size) - size // 2) / down) * np.kaiser(size, beta)
+    return np.asarray(taps / taps.sum())
 
 
 def _clipped_share(samples: int) -> float:
