@@ -96,7 +96,7 @@ def ensure_images() -> list[str]:
         environment = os.environ | {"PYTHON_TAG": PYTHON, "POSTGRES_TAG": POSTGRES}
         _checked([str(SCRIPT), "python", "postgres"], environment)
         told.append(f"{PYTHON} and {POSTGRES} are stand-ins made of Debian's packages.")
-    if not _have(MINIO):
+    if not _have(MINIO) or (_is_stand_in(MINIO) and minio_program().path):
         told.append(_stand_in_for_minio())
     return told
 
@@ -120,11 +120,19 @@ def _have(tag: str) -> bool:
     return pulled.returncode == 0
 
 
+def _is_stand_in(image: str) -> bool:
+    """Whether another server answers under the image's tag."""
+    label = ["docker", "image", "inspect", "--format", '{{index .Config.Labels "almenara.stand-in"}}', image]
+    return subprocess.run(label, capture_output=True, check=False, text=True).stdout.strip() != ""
+
+
 def _stand_in_for_minio() -> str:
     real = minio_program()
     if real.path is not None and SCRIPT.is_file():
-        _checked([str(SCRIPT), "minio", str(real.path)], os.environ | {"MINIO_TAG": MINIO})
-        return f"{MINIO} is a stand-in around the real server."
+        _checked(
+            [str(SCRIPT), "minio", str(real.path), str(STANDINS / "minio" / "mc")], os.environ | {"MINIO_TAG": MINIO}
+        )
+        return f"{MINIO} is a stand-in around the real server, built from its Go module ({real.path.parent.name})."
     other = versitygw_program()
     if other.path is None:
         unavailable(f"There is no S3 server for the stack. {real.reason} {other.reason}")
