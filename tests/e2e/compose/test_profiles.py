@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import httpx
@@ -26,12 +27,17 @@ def test_the_demo_trains_and_shows_an_alarm_by_itself(stack: Stack, plant: Plant
     stack.compose("--profile", "demo", "stop", "demo-camera", "demo-worker")
 
 
-def test_jupyter_asks_for_its_token(stack: Stack) -> None:
+def test_jupyter_asks_for_its_token_and_saves_as_the_owner_of_the_folder(stack: Stack) -> None:
+    os.chown(stack.directory / "notebooks", int(stack.env["NOTEBOOKS_UID"]), -1)
     stack.up(profiles=["notebooks"])
     address = f"http://127.0.0.1:{stack.env['JUPYTER_PORT']}/api/contents"
     assert httpx.get(address).status_code == 403
     token = {"Authorization": f"token {stack.env['JUPYTER_TOKEN']}"}
     assert "vision" in [entry["name"] for entry in httpx.get(address, headers=token).json()["content"]]
+    content = {"type": "file", "format": "text", "content": "kept"}
+    assert httpx.put(f"{address}/mine.txt", headers=token, json=content).status_code == 201
+    saved = stack.directory / "notebooks" / "mine.txt"
+    assert (saved.read_text(), saved.stat().st_uid) == ("kept", int(stack.env["NOTEBOOKS_UID"]))
     stack.compose("--profile", "notebooks", "stop", "notebooks")
 
 
