@@ -21,7 +21,7 @@ from almenara.errors import RegistryError
 
 CHAMPION = "champion"
 HISTORY_TAG = "almenara.former_champions"  # of the registered model: versions, latest last
-RUNTIME_REQUIREMENTS = ("numpy", "onnxruntime", "opencv-python-headless", "pydantic")
+RUNTIME_REQUIREMENTS = ("numpy", "onnxruntime", "opencv-python-headless", "pydantic", "scipy")
 # What a package needs to judge raw input where almenara is not installed; a test loads it in such a place.
 RUNTIME_MODULES = (
     "__init__.py",

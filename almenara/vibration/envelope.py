@@ -7,20 +7,15 @@ spectrum keeps the phase alone, so that no gear or resonance dominates (Borghesa
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from almenara.vibration.bearings import Bearing
-
-Complex = np.complexfloating[Any, Any]
-"""complex64 at run time; NumPy's stubs say that a transform of float32 is complex128."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +83,7 @@ def lines(bearing: Bearing) -> tuple[Line, ...]:
 
 
 def read_lines(
-    spectrum: NDArray[Complex],
-    seconds: float,
-    nyquist_hz: float,
-    shaft_hz: NDArray[np.float64],
-    bearing: Bearing,
+    spectrum: NDArray[np.complex64], seconds: float, nyquist_hz: float, shaft_hz: NDArray[np.float64], bearing: Bearing
 ) -> Spectra:
     """Read every line of every band.
 
@@ -115,7 +106,7 @@ def read_lines(
 
 
 def envelope_spectrum(
-    spectrum: NDArray[Complex], seconds: float, nyquist_hz: float, band: Band
+    spectrum: NDArray[np.complex64], seconds: float, nyquist_hz: float, band: Band
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Envelope spectrum of one band, for a picture.
 
@@ -187,7 +178,7 @@ class _Envelope:
         return np.where(sampled, level, 0).astype(np.float32), frequency.astype(np.float32)
 
 
-def _envelopes(spectrum: NDArray[Complex], seconds: float, nyquist_hz: float) -> Iterator[tuple[int, _Envelope]]:
+def _envelopes(spectrum: NDArray[np.complex64], seconds: float, nyquist_hz: float) -> Iterator[tuple[int, _Envelope]]:
     """The bands that were sampled; one cut off by the Nyquist frequency keeps what lies below it."""
     for index, band in enumerate(BANDS):
         high_hz = min(band.high_hz, _USABLE * nyquist_hz)
@@ -195,20 +186,20 @@ def _envelopes(spectrum: NDArray[Complex], seconds: float, nyquist_hz: float) ->
             yield index, _demodulate(spectrum, seconds, high_hz, band)
 
 
-def _demodulate(spectrum: NDArray[Complex], seconds: float, high_hz: float, band: Band) -> _Envelope:
+def _demodulate(spectrum: NDArray[np.complex64], seconds: float, high_hz: float, band: Band) -> _Envelope:
     """Squared envelope by shifting the band to zero frequency, where its analytic signal needs few samples."""
     first, last = int(band.low_hz * seconds), int(high_hz * seconds)
     analytic = spectrum[:, first:last]
     if band.whitened:
         magnitude = np.abs(analytic)
         analytic = analytic / np.maximum(magnitude, 1e-9 * magnitude.max(axis=1, keepdims=True) + 1e-20)
-    samples = _fast_length(2 * (last - first))
-    complex_envelope = np.fft.ifft(analytic, samples, axis=1)
+    samples = fft.next_fast_len(2 * (last - first))
+    complex_envelope = fft.ifft(analytic, samples, axis=1)
     squared = complex_envelope.real**2 + complex_envelope.imag**2
     relative = squared / (squared.mean(axis=1, keepdims=True) + 1e-30) - 1
     spread = np.sqrt((relative**2).mean(axis=1, keepdims=True))
     taper = np.hanning(samples).astype(np.float32)
-    padded = np.fft.rfft(relative / (spread + 1e-20) * taper, _PADDING * samples, axis=1)
+    padded = fft.rfft(relative / (spread + 1e-20) * taper, _PADDING * samples, axis=1)
     bin_hz = 1 / (_PADDING * seconds)
     # Above the bandwidth of the band its envelope has nothing.
     kept = min(padded.shape[1], math.ceil((high_hz - band.low_hz) / bin_hz))
@@ -221,9 +212,3 @@ def _demodulate(spectrum: NDArray[Complex], seconds: float, high_hz: float, band
         variation=np.log(spread[:, 0] + 1e-6).astype(np.float32),
         bin_hz=bin_hz,
     )
-
-
-@lru_cache(maxsize=64)
-def _fast_length(samples: int) -> int:
-    """The next length that factors into primes up to 11, for which NumPy's transform has steps of its own."""
-    return next(length for length in itertools.count(samples) if 2310 ** length.bit_length() % length == 0)

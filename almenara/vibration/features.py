@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import fft
 
 from almenara.contracts import BearingFeaturesInput, Peak
 from almenara.errors import InputError
@@ -188,7 +189,7 @@ class BearingFeatures:
         self, batch: NDArray[Any], rate: float, shaft_hz: NDArray[np.float64] | None, bearing: Bearing | None
     ) -> Description:
         samples, rate = resample(batch, rate, self.sampling_rate_hz)
-        spectrum = np.fft.rfft(samples, axis=1)
+        spectrum = fft.rfft(samples, axis=1)
         seconds = samples.shape[1] / rate
         columns: list[NDArray[np.float32]] = []
         spectra = None
@@ -298,7 +299,7 @@ def _time_statistics(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _spectrum_shape(spectrum: NDArray[envelope.Complex], seconds: float) -> NDArray[np.float32]:
+def _spectrum_shape(spectrum: NDArray[np.complex64], seconds: float) -> NDArray[np.float32]:
     """Columns `_SPECTRUM_NAMES`, from the spectrum that the envelope bands use too."""
     tapered = spectrum / 2  # a Hann window, applied where it is a sum of three bins
     tapered[:, 1:-1] -= (spectrum[:, :-2] + spectrum[:, 2:]) / 4

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from almenara.vibration.bearings import Bearing
 from almenara.vibration.envelope import BANDS, Band, envelope_spectrum
@@ -75,7 +76,7 @@ def envelope(
     chosen = band or BANDS[1]
     samples, rate = resample(np.atleast_2d(window), sampling_rate_hz, _CANONICAL_HZ)
     seconds = samples.shape[1] / rate
-    frequencies, amplitudes = envelope_spectrum(np.fft.rfft(samples, axis=1), seconds, rate / 2, chosen)
+    frequencies, amplitudes = envelope_spectrum(fft.rfft(samples, axis=1), seconds, rate / 2, chosen)
     limit = 3.5 * bearing.bpfi * shaft_rpm / 60
     shown = frequencies <= limit
     figure = _figure(8.0, 3.6)

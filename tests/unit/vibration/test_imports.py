@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("scipy", "sklearn", "skl2onnx", "onnx", "matplotlib", "tensorflow", "mlflow", "pandas")
+HEAVY = ("sklearn", "skl2onnx", "onnx", "matplotlib", "tensorflow", "mlflow", "pandas")
 
 
 def test_serving_loads_no_training_library() -> None:
