@@ -273,5 +273,5 @@ def _now() -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except OSError:  # a container may run a user id without a name
+    except (KeyError, OSError):  # a container may run a user id without a name; Python before 3.13 says KeyError
         return "unknown"

@@ -61,7 +61,19 @@ class Plant:
 
     def train(self) -> tuple[dict[str, Any], str]:
         """Train in a container on what was pulled into DATA_DIR; the result, and all that the terminal showed."""
-        command = ["run", "--rm", "trainer", "train", "vision", "--data", f"/data/{DATASET}", "--name", MODEL, "--json"]
+        command = [
+            "run",
+            "--build",
+            "--rm",
+            "trainer",
+            "train",
+            "vision",
+            "--data",
+            f"/data/{DATASET}",
+            "--name",
+            MODEL,
+            "--json",
+        ]
         shown = self.stack.compose_on_terminal(*command)
         lines = [line for line in shown.splitlines() if line.startswith('{"models"')]
         return json.loads(lines[-1]), shown
