@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from almenara.env_file import PLACEHOLDER
 from almenara.errors import ConfigurationError
@@ -26,6 +26,21 @@ def sendable_key(key: SecretStr) -> SecretStr:
 
 ApiKey = Annotated[SecretStr, AfterValidator(sendable_key)]
 """Sent as X-API-Key."""
+
+
+def _origins(value: object) -> object:
+    """The origins of a list with commas.
+
+    Raises:
+        ValueError: one is none, as a browser writes it.
+    """
+    if not isinstance(value, str):
+        return value
+    origins = tuple(filter(None, (part.strip() for part in value.split(","))))
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s,*]+", origin):
+            raise PydanticCustomError("origin", "write each as https://HOST or https://HOST:PORT, without a path")
+    return origins
 
 
 class Settings(BaseSettings):
@@ -55,6 +70,13 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=1, le=65535)
     api_key: ApiKey | None = Field(default=None, description="required from clients when set; off loopback a must")
+    api_keys_file: Path | None = Field(default=None, description="of `almenara keys`; default api-keys.json in var_dir")
+    requests_per_second: float | None = Field(
+        default=None, gt=0, le=1e5, description="of each key of that file that has no rate of its own"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        default=(), description="pages of these origins may call the API from a browser; with commas between them"
+    )
     model_poll_seconds: float = Field(default=3.0, gt=0, le=300, description="how often aliases are resolved")
     camera_port: int = Field(default=8554, ge=1, le=65535, description="of the simulated camera")
     alarms_url: str | None = Field(default=None, description="database of the API's alarms")
@@ -91,6 +113,10 @@ class Settings(BaseSettings):
     @property
     def confirmed_normal_dir(self) -> Path:
         return self.var_dir.resolve() / "confirmed-normal"
+
+    @property
+    def api_keys_path(self) -> Path:
+        return self.api_keys_file or self.var_dir.resolve() / "api-keys.json"
 
     @property
     def alarms_database_url(self) -> str:

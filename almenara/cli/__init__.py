@@ -18,6 +18,7 @@ from almenara.cli import (
     doctor,
     env,
     evaluate,
+    keys,
     models,
     predict,
     serve,
@@ -44,6 +45,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(alarms.app, name="alarms")
 alarms.app.command("test-channel")(alarm_channels.try_channel)
+app.add_typer(keys.app, name="keys")
 app.add_typer(env.app, name="env")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

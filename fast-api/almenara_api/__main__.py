@@ -19,6 +19,7 @@ from almenara import __version__
 from almenara.errors import AlmenaraError, ConfigurationError
 from almenara.settings import Settings
 from almenara_api import logs
+from almenara_api.access import Access
 from almenara_api.app import create_app
 from almenara_api.problems import sentence
 
@@ -30,25 +31,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = _settings(options.host, options.port)
-        check_exposure(settings)
+        key_required = check_exposure(settings)
         listener = listen(settings.api_host, settings.api_port)
     except AlmenaraError as error:
         sys.stderr.write(f"almenara-api: {error}\n")
         return 2
     logs.configure()
     with listener:
-        return _serve(settings, listener)
+        return _serve(settings, listener, key_required)
 
 
-def check_exposure(settings: Settings) -> None:
-    """Refuse to listen beyond this machine without a key."""
-    if settings.api_key is None and not _is_loopback(settings.api_host):
+def check_exposure(settings: Settings) -> bool:
+    """Refuse to listen beyond this machine where nobody needs a key; whether one is needed."""
+    key_required = not Access(settings).open
+    if not key_required and not _is_loopback(settings.api_host):
         raise ConfigurationError(
             f"The API would listen on {settings.api_host}, beyond this machine, without a key.",
-            "Set ALMENARA_API_KEY, or listen on 127.0.0.1.",
+            "Set ALMENARA_API_KEY, make a key with `almenara keys create`, or listen on 127.0.0.1.",
         )
     if settings.api_key is not None and not settings.api_key.get_secret_value().strip():
         raise ConfigurationError("ALMENARA_API_KEY is set and empty.", "Give it a value, or unset it.")
+    return key_required
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -74,7 +77,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(settings: Settings, listener: socket.socket) -> int:
+def _serve(settings: Settings, listener: socket.socket, key_required: bool) -> int:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -88,7 +91,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     logging.getLogger("uvicorn.error").addFilter(lambda line: not _is_traceback_of_failure(app, line))
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    _LOG.info("listening", extra={"url": url, "version": __version__, "key_required": settings.api_key is not None})
+    _LOG.info("listening", extra={"url": url, "version": __version__, "key_required": key_required})
     # uvicorn raises the signal again after a clean shutdown; these make it a clean exit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
@@ -143,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the registry's champions over HTTP.",
         epilog="Example: python -m almenara_api --port 8000. Every setting: environment variables ALMENARA_*.",
     )
-    parser.add_argument("--host", help="address, default 127.0.0.1; another needs ALMENARA_API_KEY")
+    parser.add_argument("--host", help="address, default 127.0.0.1; another needs a key, see `almenara keys`")
     parser.add_argument("--port", type=_port, help="default 8000; 0 takes a free one")
     return parser
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import ModuleType
 
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from almenara import __version__
+from almenara.api_keys import Scope
 from almenara.errors import ConfigurationError, InputError
 from almenara.settings import Settings
 from almenara_api import problems
 from almenara_api.metrics import Metrics
 from almenara_api.middleware import BodyLimit, RequestContext
 from almenara_api.routes import alarms, events, pages, platform, record, suppression, vibration, vision
-from almenara_api.services import Services, require_api_key
+from almenara_api.services import Services, require
 
 _DESCRIPTION = """Industrial anomaly detection: post a picture or a vibration window, get a verdict that says what, how
 sure, why, and which model version said it. Errors are problem+json (RFC 9457) with the fact and the remedy."""
@@ -47,10 +50,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.stopping = lambda: False  # a server that can tell replaces it before the start, so that streams end
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["X-API-Key", "X-Request-ID", "Content-Type", "Last-Event-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     app.add_middleware(RequestContext, metrics=metrics)
-    subjects = (vision, vibration, events, suppression, record, alarms, platform)  # {alarm_id} would hide /events
-    for subject in subjects:
-        app.include_router(subject.router, dependencies=[Depends(require_api_key)])
+    scopes: tuple[tuple[Scope | None, tuple[ModuleType, ...]], ...] = (
+        ("predict", (vision, vibration, record)),
+        ("operate", (events, suppression, alarms)),  # {alarm_id} would hide /events
+        (None, (platform,)),
+    )
+    for scope, subjects in scopes:
+        for subject in subjects:
+            app.include_router(
+                subject.router, dependencies=[Depends(require(scope))], responses=problems.responses(401, 403, 429)
+            )
     for router in (alarms.linked_router, pages.router, platform.open_router):
         app.include_router(router)
     return app

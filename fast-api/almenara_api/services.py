@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
@@ -19,9 +18,11 @@ from almenara.alarms.config import AlarmsConfig
 from almenara.alarms.links import Links, Sign
 from almenara.alarms.messages import LANGUAGES, Pages
 from almenara.alarms.office import AlarmOffice
+from almenara.api_keys import Scope
 from almenara.contracts import Task
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
+from almenara_api.access import Access
 from almenara_api.assets import AssetWatch
 from almenara_api.cache import ModelCache
 from almenara_api.feed import ChangeFeed, newest
@@ -37,7 +38,8 @@ _HOW_TO_REGISTER = (
     "Train one and it is promoted when it passes its gates: `almenara train vision --data FOLDER` or "
     "`almenara train vibration --data FOLDER`; or promote a version: `almenara models promote NAME VERSION --reason …`."
 )
-_API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="needed when the service has a key")
+_API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="needed when the service has keys")
+OfferedKey = Annotated[str | None, Security(_API_KEY)]
 
 _Result = TypeVar("_Result")
 
@@ -47,6 +49,7 @@ class Services:
     """Everything behind the routes."""
 
     settings: Settings
+    access: Access
     metrics: Metrics
     models: ModelStore
     pool: InferencePool
@@ -70,8 +73,9 @@ class Services:
             stopping: whether the server is about to end.
 
         Raises:
-            ConfigurationError: the alarm database, alarms.yaml or the var directory cannot be used.
+            ConfigurationError: the alarm database, alarms.yaml, the file of keys or the var directory cannot be used.
         """
+        access = Access(settings)
         office = open_office(settings)
         patience = settings.request_timeout_seconds
         alarms = AlarmPool(patience)
@@ -90,6 +94,7 @@ class Services:
         assets = AssetWatch(office, settings, metrics)
         services = cls(
             settings,
+            access,
             metrics,
             models,
             pool,
@@ -223,34 +228,28 @@ def open_office(settings: Settings) -> AlarmOffice:
         ) from error
 
 
-def require_api_key(services: ServicesDependency, key: Annotated[str | None, Security(_API_KEY)] = None) -> None:
-    """Refuse a request without the service's key, when it has one."""
-    expected = services.settings.api_key
-    if expected is None:
-        return
-    if key is None or not hmac.compare_digest(key.encode(), expected.get_secret_value().encode()):
-        raise Problem(
-            401,
-            "api-key",
-            "The header X-API-Key is missing." if key is None else "The X-API-Key is not the service's.",
-            "Send the key that the service was started with in ALMENARA_API_KEY.",
-            headers={"WWW-Authenticate": 'ApiKey realm="almenara"'},
-        )
+def require(scope: Scope | None) -> Callable[..., Awaitable[None]]:
+    """A dependency that refuses a request without a key of that scope, where keys are needed; None: any key will do."""
+
+    async def admit(request: Request, services: ServicesDependency, key: OfferedKey = None) -> None:
+        request.state.caller = services.access.admit(key, scope)  # for the log
+
+    return admit
 
 
-def require_key_or_link(
+async def require_key_or_link(
     request: Request,
     services: ServicesDependency,
-    key: Annotated[str | None, Security(_API_KEY)] = None,
+    key: OfferedKey = None,
     token: Annotated[str | None, Query(max_length=100, description="of a signed link")] = None,
 ) -> Sign | None:
-    """As `require_api_key`, but a link that was signed for the path opens it too.
+    """As `require("operate")`, but a link that was signed for the path opens it too.
 
     Returns what signs links for the answer, which end with the link that opened it; None when no link needs a token.
     """
     links = _links(services.settings)
     if links is None or token is None:
-        require_api_key(services, key)
+        request.state.caller = services.access.admit(key, "operate")
         return None if links is None else links.sign
     if not links.valid(request.url.path, token):
         raise Problem(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from almenara.api_keys import hash_key, read_keys
 from almenara.cli import main
 from almenara.processes import answers
 from almenara.registry import Registry
@@ -60,6 +61,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ["models", "promote"],
         ["models", "rollback"],
         ["data", "import", "cwru"],
+        ["keys", "create"],
+        ["keys", "list"],
+        ["keys", "revoke"],
     ],
 )
 def test_every_command_has_help_with_an_example(command: Command, arguments: list[str]) -> None:
@@ -73,6 +77,39 @@ def test_empty_registry_is_said_with_the_way_out(command: Command) -> None:
     assert code == 0
     assert "Train one: almenara train --help" in out.replace("\n", " ")
     assert json.loads(out.splitlines()[-1]) == {"models": []}
+
+
+def test_a_key_is_made_listed_and_revoked(command: Command) -> None:
+    code, key, _ = command("keys", "create", "line-2", "--scope", "predict", "--expires", "30d", "--rate", "5")
+    assert code == 0
+    kept = read_keys(command.folder / "var" / "api-keys.json")
+    assert [each.sha256 for each in kept] == [hash_key(key.strip())]
+    code, out, _ = command("keys", "list", "--json")
+    [told] = json.loads(out.splitlines()[-1])["keys"]
+    assert (told["name"], told["scopes"], told["requests_per_second"]) == ("line-2", ["predict"], 5)
+    assert "sha256" not in told
+    assert "line-2" in command("keys", "list")[1]
+    assert command("keys", "revoke", "line-2")[0] == 0
+    assert "There is no key" in command("keys", "list")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["create", "line 2", "--scope", "predict"], "name"),
+        (["create", "line-2", "--scope", "predict", "--expires", "soon"], "is no duration"),
+        (["create", "line-2", "--scope", "predict", "--expires", "99999999999d"], "too long"),
+        (["create", "line-2", "--scope", "root"], "'predict', 'operate' or 'admin'"),
+        (["revoke", "line-2"], "No key is called line-2"),
+    ],
+)
+def test_a_key_that_cannot_be_is_a_sentence_and_exit_code_2(
+    command: Command, arguments: list[str], sentence: str
+) -> None:
+    code, _, err = command("keys", *arguments)
+    assert code == 2
+    assert sentence in err
+    assert "Traceback" not in err
 
 
 def test_predict_without_a_champion_is_a_sentence_and_exit_code_2(command: Command) -> None:

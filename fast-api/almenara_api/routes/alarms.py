@@ -104,7 +104,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
     summary="One file of an alarm's evidence",
     response_class=Response,
     dependencies=[Depends(require_key_or_link)],
-    responses=responses(401, 403, 404, 503) | _FILE,
+    responses=responses(401, 403, 404, 429, 503) | _FILE,
 )
 async def evidence(
     services: ServicesDependency, alarm_id: AlarmId, name: Annotated[str, Path(max_length=100)]

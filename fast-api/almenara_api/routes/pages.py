@@ -37,7 +37,10 @@ def _pages(
 
 
 @router.get(
-    "", summary="The alarms that stand, as a page", response_class=HTMLResponse, responses=responses(401, 403, 422, 503)
+    "",
+    summary="The alarms that stand, as a page",
+    response_class=HTMLResponse,
+    responses=responses(401, 403, 422, 429, 503),
 )
 async def standing(
     services: ServicesDependency,
@@ -55,7 +58,7 @@ async def standing(
     "/{alarm_id}",
     summary="One alarm, as a page",
     response_class=HTMLResponse,
-    responses=responses(401, 403, 404, 422, 503),
+    responses=responses(401, 403, 404, 422, 429, 503),
 )
 async def alarm(
     services: ServicesDependency,
