@@ -1,4 +1,4 @@
-"""Reading request bodies: the media type, the whole body within a deadline, the one file of a form."""
+"""Reading request bodies: the media type, the whole body within a deadline, the files of a form."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ async def read_body(request: Request, timeout_seconds: float) -> bytes:
         raise _too_slow(timeout_seconds) from None
 
 
-async def read_form_file(request: Request, timeout_seconds: float) -> bytes:
-    """The one file of a multipart form, in its field `file`."""
+async def read_form_files(request: Request, timeout_seconds: float, most: int) -> tuple[bytes, ...]:
+    """The files of a multipart form, in its fields `file`, in their order; `most` at the most."""
     try:
-        async with asyncio.timeout(timeout_seconds), request.form(max_files=1, max_fields=8) as form:
-            file = form.get("file")
-            if isinstance(file, UploadFile):
-                return await file.read()
+        async with asyncio.timeout(timeout_seconds), request.form(max_files=most, max_fields=8) as form:
+            files = [await file.read() for file in form.getlist("file") if isinstance(file, UploadFile)]
     except TimeoutError:
         raise _too_slow(timeout_seconds) from None
     except (HTTPException, MultiPartException) as error:
         reason = error.detail if isinstance(error, HTTPException) else error.message
         raise InputError("multipart-invalid", f"The form cannot be read: {reason}", _FORM_REMEDY) from error
-    raise InputError("multipart-invalid", "The form has no file in a field named `file`.", _FORM_REMEDY)
+    if not files:
+        raise InputError("multipart-invalid", "The form has no file in a field named `file`.", _FORM_REMEDY)
+    return tuple(files)
 
 
-_FORM_REMEDY = "Send one file: curl -F file=@frame.jpg, or the bare bytes with their own Content-Type."
+_FORM_REMEDY = "Send files: curl -F file=@frame.jpg -F file=@next.jpg, or the bare bytes with their own Content-Type."
 
 
 def _too_slow(timeout_seconds: float) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -40,6 +40,23 @@ class VibrationParameters(BaseModel):
         pattern=r"^[^\x00-\x1f\x7f]+$",
         description="the machine; its baseline then decides its alarm",
     )
+
+
+class VibrationQuery(VibrationParameters):
+    """The query's parameters; the last two are for raw samples alone."""
+
+    dtype: Literal["float32", "int16"] = Field(default="float32", description="of raw samples, little-endian")
+    scale: float | None = Field(
+        default=None,
+        description="what one count of int16 is in the unit; needed with int16, as a converter's sheet has it",
+    )
+
+    @property
+    def parameters(self) -> VibrationParameters:
+        """Without what only says how the samples were sent."""
+        return VibrationParameters.model_construct(
+            **{name: getattr(self, name) for name in VibrationParameters.model_fields}
+        )
 
 
 class VibrationJson(VibrationParameters):
@@ -79,7 +96,7 @@ class Posted:
     parameters: VibrationParameters
 
 
-def parse(body: bytes, media_type: str, query: VibrationParameters, max_samples: int) -> Posted:
+def parse(body: bytes, media_type: str, query: VibrationQuery, max_samples: int) -> Posted:
     """Parse a body of one of the media types above.
 
     Args:
@@ -89,15 +106,45 @@ def parse(body: bytes, media_type: str, query: VibrationParameters, max_samples:
         max_samples: limit on all signals together.
 
     Raises:
-        InputError: what is wrong with the body, or `sampling-rate-missing`, `sampling-rate-conflict`.
+        InputError: what is wrong with the body or its `scale`, or `sampling-rate-missing`, `sampling-rate-conflict`.
     """
+    several, parameters, own_rate = False, query.parameters, None
+    scale = _scale(query, media_type)
     if media_type == JSON:
-        signals, several, parameters = _parse_json(body, query, max_samples)
-        own_rate = None
+        signals, several, parameters = _parse_json(body, parameters, max_samples)
+    elif scale is not None:
+        signals = (_counts(body, scale, max_samples),)
     else:
         signal, own_rate = parse_signal(body, media_type, max_samples)
-        signals, several, parameters = (signal,), False, query
+        signals = (signal,)
     return Posted(signals, several, agreed_rate(parameters.sampling_rate_hz, own_rate, "The request"), parameters)
+
+
+def _scale(query: VibrationQuery, media_type: str) -> float | None:
+    """What one count is, None where the samples are no counts."""
+    counts = query.dtype == "int16"
+    if counts and media_type != RAW:
+        raise InputError("scale-invalid", f"dtype is for raw samples, and the body is {media_type}.", "Leave it out.")
+    if counts is (query.scale is None):
+        fact = "Samples in int16 are counts, and scale is missing." if counts else "There is a scale, and no int16."
+        raise InputError(
+            "scale-invalid", fact, "Send both: ?dtype=int16&scale=0.000305 (what one count is in the unit)."
+        )
+    if query.scale == 0:
+        raise InputError("scale-invalid", "With a scale of 0 every sample is 0.", "Send what one count is in the unit.")
+    return query.scale
+
+
+def _counts(body: bytes, scale: float, max_samples: int) -> Signal:
+    if not body:
+        raise InputError("recording-empty", "The body is empty.", "Send int16 samples, little-endian.")
+    if len(body) % 2:
+        raise InputError(
+            "recording-truncated", f"{len(body)} bytes are no whole int16 samples.", "Send the whole body."
+        )
+    _check_length(len(body) // 2, "The body", max_samples)
+    with np.errstate(over="ignore"):  # as in JSON: refused as not finite
+        return np.asarray(np.frombuffer(body, "<i2").astype(np.float32) * np.float32(scale))
 
 
 def _parse_json(

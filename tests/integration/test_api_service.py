@@ -105,6 +105,28 @@ def test_a_form_is_judged_like_the_bare_file(api: RunningApi) -> None:
     assert answer.json() == post_picture(api, DARK_JPEG).json()
 
 
+def form(*pictures: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
+    return [("file", (f"{number}.jpg", each, "image/jpeg")) for number, each in enumerate(pictures)]
+
+
+def test_pictures_of_one_form_are_judged_in_their_order_like_single_ones(api: RunningApi) -> None:
+    answer = api.http.post(VISION, files=form(DARK_JPEG, GOOD_JPEG, DARK_JPEG))
+    assert answer.status_code == 200
+    dark, bright = post_picture(api, DARK_JPEG).json(), post_picture(api, GOOD_JPEG).json()
+    assert answer.json()["verdicts"] == [dark, bright, dark]
+
+
+def test_a_broken_picture_among_several_is_named_and_refuses_all(api: RunningApi) -> None:
+    answer = api.http.post(VISION, files=form(GOOD_JPEG, DARK_JPEG[:200]))
+    assert problem_of(answer)[0] == 400
+    assert answer.json()["detail"].startswith("file[1]: ")
+
+
+def test_more_pictures_than_a_request_may_have_are_refused(api: RunningApi) -> None:
+    assert len(api.http.post(VISION, files=form(*[GOOD_JPEG] * 64)).json()["verdicts"]) == 64
+    assert problem_of(api.http.post(VISION, files=form(*[GOOD_JPEG] * 65))) == (400, "multipart-invalid")
+
+
 @pytest.mark.parametrize(("heatmap", "kind"), [("png", "image/png"), ("overlay", "image/jpeg")])
 def test_the_heatmap_has_the_pictures_size_and_is_bright_where_it_is_dark(
     api: RunningApi, heatmap: str, kind: str
@@ -285,6 +307,18 @@ def test_a_wrong_parameter_is_named(api: RunningApi, parameters: dict[str, str])
     answer = api.http.post(VIBRATION, content=b"", headers=RAW, params=parameters)
     assert problem_of(answer) == (422, "parameters-invalid")
     assert next(iter(parameters)) in answer.json()["detail"]
+
+
+def test_counts_of_a_converter_are_judged_like_what_they_stand_for(api: RunningApi) -> None:
+    counts = np.round(healthy_signal(1) * 1000).astype("<i2")
+    sent = {**POSTED, "unit": "g", "dtype": "int16", "scale": 0.001}
+    answer = api.http.post(VIBRATION, content=counts.tobytes(), headers=RAW, params=sent)
+    assert answer.status_code == 200, answer.text
+    expected = post_window(api, counts.astype(np.float32) * np.float32(0.001), unit="g").json()
+    assert answer.json()["label"] == expected["label"]
+    assert answer.json()["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-4)
+    without = api.http.post(VIBRATION, content=counts.tobytes(), headers=RAW, params={**POSTED, "dtype": "int16"})
+    assert problem_of(without) == (422, "scale-invalid")
 
 
 def test_a_form_without_the_file_is_told_how(api: RunningApi) -> None:

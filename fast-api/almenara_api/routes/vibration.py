@@ -18,7 +18,7 @@ from almenara_api.bodies import media_type, read_body
 from almenara_api.evidence import Window
 from almenara_api.problems import responses
 from almenara_api.services import ModelName, Services, ServicesDependency
-from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationParameters, parse
+from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationQuery, parse
 from almenara_api.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["vibration"])
@@ -39,7 +39,8 @@ _BODY: dict[str, Any] = {
         "required": True,
         "description": "Raw float32 samples, little-endian, with the parameters in the query (the fastest way: "
         "`curl --data-binary @window.f32 -H 'Content-Type: application/octet-stream' "
-        "'…/predict?sampling_rate_hz=12000&shaft_rpm=1772&bearing=6205-2RS'`), a .npy, .wav or .csv file, or JSON.",
+        "'…/predict?sampling_rate_hz=12000&shaft_rpm=1772&bearing=6205-2RS'`; a converter's counts with "
+        "`dtype=int16&scale=0.000305`), a .npy, .wav or .csv file, or JSON.",
         "content": {
             **{kind: {"schema": _BINARY} for kind in (RAW, *FILES)},
             JSON: {"schema": VibrationJson.model_json_schema()},
@@ -59,7 +60,7 @@ async def predict(
     model: ModelName,
     request: Request,
     services: ServicesDependency,
-    query: Annotated[VibrationParameters, Query()],
+    query: Annotated[VibrationQuery, Query()],
 ) -> Response:
     """Judge a signal with the model's champion version; a long one is cut into windows and pooled.
 
@@ -93,7 +94,7 @@ class _Judged:
 
 
 def _job(
-    services: Services, model: servable.VibrationModel, body: bytes, kind: str, query: VibrationParameters, turn: Turn
+    services: Services, model: servable.VibrationModel, body: bytes, kind: str, query: VibrationQuery, turn: Turn
 ) -> Callable[[], _Judged]:
     metrics = services.metrics
 

@@ -3,38 +3,56 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
+from pydantic import Field
 
 from almenara import servable
-from almenara.contracts import Picture, VisionVerdict
+from almenara.contracts import Contract, Picture, VisionVerdict
+from almenara.errors import InputError
 from almenara.vision import images
 from almenara.vision import verdict as vision
-from almenara_api.bodies import FORM, media_type, read_body, read_form_file
+from almenara_api.bodies import FORM, media_type, read_body, read_form_files
 from almenara_api.problems import responses
 from almenara_api.services import ModelName, Services, ServicesDependency
 
 PICTURES = ("image/jpeg", "image/png", "image/webp")
 LONGEST_SIDE = 1600
 """Pixels of a heatmap at most; drawing one of 25 megapixels would take most of a gigabyte in each thread."""
+MOST_PICTURES = 64
+"""Of one request, which has one deadline for all."""
 Heatmap = Literal["none", "png", "overlay"]
 
 router = APIRouter(prefix="/v1", tags=["vision"])
+
+
+class VisionVerdicts(Contract):
+    """The verdicts on the pictures of a form, in their order."""
+
+    verdicts: tuple[VisionVerdict, ...] = Field(min_length=1)
+
 
 _FILE_SCHEMA = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "One picture: the bare file (`curl --data-binary @frame.jpg -H 'Content-Type: image/jpeg'`) "
-        "or a form (`curl -F file=@frame.jpg`).",
+        f"or a form (`curl -F file=@frame.jpg`); up to {MOST_PICTURES} in one form, each in a field `file`.",
         "content": {
             **{kind: {"schema": _FILE_SCHEMA} for kind in PICTURES},
-            FORM: {"schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE_SCHEMA}}},
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": _FILE_SCHEMA, "maxItems": MOST_PICTURES}},
+                }
+            },
         },
     }
 }
@@ -42,10 +60,10 @@ _BODY: dict[str, Any] = {
 
 @router.post(
     "/vision/{model}/predict",
-    response_model=VisionVerdict,
+    response_model=VisionVerdict | VisionVerdicts,
     responses=responses(400, 401, 404, 408, 409, 413, 415, 422, 503),
     openapi_extra=_BODY,
-    summary="Judge one picture",
+    summary="Judge one picture, or several",
 )
 async def predict(
     model: ModelName,
@@ -58,31 +76,54 @@ async def predict(
     `anomaly` is .5 at the model's threshold. With `heatmap=png` the answer carries the score map in the model's
     fixed display range as PNG, with `overlay` your picture with that map laid over it as JPEG; either is shrunk to
     1600 pixels on its longest side, while the verdict is on the whole picture.
+
+    Several pictures of a form are answered with `verdicts`, in their order; one that cannot be judged refuses all.
     """
     found = services.vision_model(model)
     kind = media_type(request, (*PICTURES, FORM))
-    read = read_form_file if kind == FORM else read_body
+    patience = services.settings.request_timeout_seconds
     with services.metrics.stage("vision", "read"):
-        body = await read(request, services.settings.request_timeout_seconds)
-    verdict = await services.pool.run("vision", _job(services, found, body, heatmap))
-    return Response(verdict.model_dump_json(), media_type="application/json")
+        if kind == FORM:
+            files = await read_form_files(request, patience, MOST_PICTURES)
+        else:
+            files = (await read_body(request, patience),)
+    verdicts = await services.pool.run("vision", _job(services, found, files, heatmap))
+    answer = VisionVerdicts(verdicts=verdicts) if len(verdicts) > 1 else verdicts[0]
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _job(services: Services, model: servable.VisionModel, body: bytes, heatmap: Heatmap) -> Callable[[], VisionVerdict]:
-    metrics = services.metrics
+def _job(
+    services: Services, model: servable.VisionModel, files: Sequence[bytes], heatmap: Heatmap
+) -> Callable[[], tuple[VisionVerdict, ...]]:
+    over = time.monotonic() + services.settings.request_timeout_seconds
 
-    def judge() -> VisionVerdict:
-        with metrics.stage("vision", "decode"):
-            image = images.decode(body, max_pixels=services.settings.max_pixels)
-        with metrics.stage("vision", "inference"):
-            result = model.predict(image)
-        metrics.anomaly.labels(result.verdict.model.name).observe(result.verdict.anomaly)
-        if heatmap == "none":
-            return result.verdict
-        with metrics.stage("vision", "render"):
-            return result.verdict.model_copy(update={"heatmap": _picture(model, image, result.map, heatmap)})
+    def judge() -> tuple[VisionVerdict, ...]:
+        verdicts: list[VisionVerdict] = []
+        for index, file in enumerate(files):
+            if time.monotonic() > over:
+                raise TimeoutError  # the client has been told
+            try:
+                verdicts.append(_judge(services, model, file, heatmap))
+            except InputError as error:
+                if len(files) == 1:
+                    raise
+                raise InputError(error.code, f"file[{index}]: {error.fact}", error.remedy) from error
+        return tuple(verdicts)
 
     return judge
+
+
+def _judge(services: Services, model: servable.VisionModel, file: bytes, heatmap: Heatmap) -> VisionVerdict:
+    metrics = services.metrics
+    with metrics.stage("vision", "decode"):
+        image = images.decode(file, max_pixels=services.settings.max_pixels)
+    with metrics.stage("vision", "inference"):
+        result = model.predict(image)
+    metrics.anomaly.labels(result.verdict.model.name).observe(result.verdict.anomaly)
+    if heatmap == "none":
+        return result.verdict
+    with metrics.stage("vision", "render"):
+        return result.verdict.model_copy(update={"heatmap": _picture(model, image, result.map, heatmap)})
 
 
 def _picture(

@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.types import Message
 
 from almenara.errors import InputError
-from almenara_api.bodies import FORM, media_type, read_body, read_form_file
+from almenara_api.bodies import FORM, media_type, read_body, read_form_files
 from almenara_api.problems import Problem
 
 
@@ -36,13 +36,13 @@ def test_a_body_that_does_not_end_is_told_408() -> None:
 def test_a_form_that_does_not_end_is_told_408() -> None:
     begun = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nsome'
     with pytest.raises(Problem) as late:
-        asyncio.run(read_form_file(request(f"{FORM}; boundary=x", begun), 0.05))
+        asyncio.run(read_form_files(request(f"{FORM}; boundary=x", begun), 0.05, 1))
     assert late.value.code == "body-timeout"
 
 
 def test_a_form_without_boundary_is_refused() -> None:
     with pytest.raises(InputError) as refused:
-        asyncio.run(read_form_file(request(FORM, b"some"), 1))
+        asyncio.run(read_form_files(request(FORM, b"some"), 1, 1))
     assert refused.value.code == "multipart-invalid"
 
 

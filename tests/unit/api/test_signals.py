@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from almenara.errors import InputError
-from almenara_api.signals import JSON, RAW, VibrationParameters, parse
+from almenara_api.signals import JSON, RAW, VibrationQuery, parse
 
-NOTHING = VibrationParameters()
-RATE = VibrationParameters(sampling_rate_hz=12_000)
+NOTHING = VibrationQuery()
+RATE = VibrationQuery(sampling_rate_hz=12_000)
 
 
 def body(**content: Any) -> bytes:
     return json.dumps(content).encode()
 
 
-def code_of(content: bytes, query: VibrationParameters = NOTHING, kind: str = JSON) -> str:
+def code_of(content: bytes, query: VibrationQuery = NOTHING, kind: str = JSON) -> str:
     with pytest.raises(InputError) as refused:
         parse(content, kind, query, max_samples=100)
     assert refused.value.fact
@@ -46,7 +46,7 @@ def test_several_signals_stay_several() -> None:
 
 
 def test_the_body_wins_over_the_query() -> None:
-    query = VibrationParameters(sampling_rate_hz=48_000, unit="g")
+    query = VibrationQuery(sampling_rate_hz=48_000, unit="g")
     posted = parse(body(signal=[1, 2], sampling_rate_hz=12_000, asset="pump-1"), JSON, query, 100)
     assert posted.sampling_rate_hz == 12_000
     assert (posted.parameters.unit, posted.parameters.asset) == ("g", "pump-1")
@@ -95,3 +95,34 @@ def test_a_raw_body_without_a_rate_is_refused() -> None:
 def test_what_float32_cannot_hold_becomes_infinite_and_is_left_to_the_quality_checks() -> None:
     posted = parse(body(signal=[1e300, 0], sampling_rate_hz=1), JSON, NOTHING, 100)
     assert np.isinf(posted.signals[0][0])
+
+
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=100), st.floats(1e-6, 1e3))
+def test_counts_of_a_converter_become_the_unit(counts: list[int], scale: float) -> None:
+    query = VibrationQuery(sampling_rate_hz=12_000, dtype="int16", scale=scale, unit="g")
+    posted = parse(np.asarray(counts, "<i2").tobytes(), RAW, query, 100)
+    assert posted.signals[0].dtype == np.float32
+    np.testing.assert_allclose(posted.signals[0], np.asarray(counts) * scale, rtol=1e-6)
+    assert posted.parameters.model_dump(exclude_none=True) == {"sampling_rate_hz": 12_000, "unit": "g"}
+
+
+@pytest.mark.parametrize(
+    ("content", "query", "code"),
+    [
+        (b"1234", VibrationQuery(sampling_rate_hz=1, dtype="int16"), "scale-invalid"),
+        (b"1234", VibrationQuery(sampling_rate_hz=1, scale=0.1), "scale-invalid"),
+        (b"1234", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0), "scale-invalid"),
+        (b"123", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1), "recording-truncated"),
+        (b"", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1), "recording-empty"),
+        (b"12" * 101, VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1), "recording-too-long"),
+        (b"1234", VibrationQuery(dtype="int16", scale=0.1), "sampling-rate-missing"),
+    ],
+)
+def test_counts_without_what_they_mean_are_refused(content: bytes, query: VibrationQuery, code: str) -> None:
+    assert code_of(content, query, RAW) == code
+
+
+def test_counts_are_for_raw_samples_alone() -> None:
+    query = VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1)
+    assert code_of(body(signal=[1, 2]), query) == "scale-invalid"
+    assert code_of(b"1,2", query, "text/csv") == "scale-invalid"
