@@ -32,6 +32,7 @@ from almenara_api.pools import AlarmPool
 from almenara_api.problems import Problem
 from almenara_api.record import Wanted
 from almenara_api.store import Loaded, ModelStore, Snapshot, Source
+from almenara_api.usage import UsageCount
 from almenara_api.watch import AlarmWatch
 
 _HOW_TO_REGISTER = (
@@ -61,6 +62,7 @@ class Services:
     feed: ChangeFeed
     wanted: Wanted
     watch: AlarmWatch
+    usage: UsageCount
     pages: Mapping[str, Pages]
 
     @classmethod
@@ -106,6 +108,7 @@ class Services:
             feed=feed,
             wanted=Wanted(office.store, office.evidence),
             watch=AlarmWatch(office, settings.var_dir.resolve(), metrics.alarms),
+            usage=UsageCount(),
             pages=_open_pages(office.config),
         )
         services.models.start()

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -114,6 +115,19 @@ def test_pictures_of_one_form_are_judged_in_their_order_like_single_ones(api: Ru
     assert answer.status_code == 200
     dark, bright = post_picture(api, DARK_JPEG).json(), post_picture(api, GOOD_JPEG).json()
     assert answer.json()["verdicts"] == [dark, bright, dark]
+
+
+def test_models_tell_how_often_and_how_soon_they_answered(api: RunningApi) -> None:
+    def usage(name: str) -> dict[str, Any]:
+        [row] = [row for row in api.http.get("/v1/models").json()["models"] if row["name"] == name]
+        return dict(row["usage"])
+
+    before = usage("darkness")["requests"]
+    post_picture(api, GOOD_JPEG)
+    post_picture(api, b"no picture")
+    after = usage("darkness")
+    assert after["requests"] == before + 1
+    assert 0 < after["latency"]["p50_ms"] <= after["latency"]["p99_ms"]
 
 
 def test_a_broken_picture_among_several_is_named_and_refuses_all(api: RunningApi) -> None:

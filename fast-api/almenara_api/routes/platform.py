@@ -12,6 +12,7 @@ from almenara.contracts import Contract
 from almenara_api.problems import TYPE_PREFIX, responses
 from almenara_api.services import ServicesDependency
 from almenara_api.store import ModelStatus
+from almenara_api.usage import Usage
 
 router = APIRouter(prefix="/v1", tags=["platform"])
 open_router = APIRouter(tags=["health"])
@@ -21,6 +22,12 @@ class Live(Contract):
     """The process answers."""
 
     status: Literal["live"] = "live"
+
+
+class ModelRow(ModelStatus):
+    """A model as `/v1/models` tells of it."""
+
+    usage: Usage
 
 
 class Missing(Contract):
@@ -35,7 +42,7 @@ class Models(Contract):
     """What is in service, what was refused, and what is missing."""
 
     registry: Literal["up", "away", "starting"]
-    models: tuple[ModelStatus, ...]
+    models: tuple[ModelRow, ...]
     missing: Missing | None = Field(description="null while a model is in service")
 
 
@@ -55,7 +62,11 @@ async def models(services: ServicesDependency) -> Models:
     """
     why = services.not_ready()
     missing = None if why is None else Missing(type=TYPE_PREFIX + why.code, detail=why.fact, remedy=why.remedy)
-    return Models(registry=services.models.snapshot.registry, models=tuple(services.models.statuses()), missing=missing)
+    rows = tuple(
+        ModelRow(**dict(status), usage=services.usage.of(status.name, status.version))
+        for status in services.models.statuses()
+    )
+    return Models(registry=services.models.snapshot.registry, models=rows, missing=missing)
 
 
 @open_router.get("/health/live", summary="Does the process answer?")

@@ -73,13 +73,18 @@ async def predict(
     kind = media_type(request, (JSON, RAW, *FILES))
     with services.metrics.stage("vibration", "read"):
         body = await read_body(request, services.settings.request_timeout_seconds)
-    arrived = time.monotonic()
+    arrived, begun = time.monotonic(), time.perf_counter()
     with services.assets.turns.turn() as turn:
         judged = await services.pool.run("vibration", _job(services, found, body, kind, query, turn))
         if turn.asset:
             with services.metrics.stage("vibration", "alarm"):
                 await turn.come(services.settings.request_timeout_seconds)
                 await services.alarms.run(partial(_observe, services, turn.asset, judged, arrived))
+    seconds = time.perf_counter() - begun
+    first = judged.verdicts[0]
+    services.usage.add(first.model, seconds)
+    if first.novelty is not None:
+        services.usage.add(first.novelty.model, seconds)
     return Response(judged.answer.model_dump_json(), media_type="application/json")
 
 

@@ -87,7 +87,9 @@ async def predict(
             files = await read_form_files(request, patience, MOST_PICTURES)
         else:
             files = (await read_body(request, patience),)
+    begun = time.perf_counter()
     verdicts = await services.pool.run("vision", _job(services, found, files, heatmap))
+    services.usage.add(verdicts[0].model, time.perf_counter() - begun)
     answer = VisionVerdicts(verdicts=verdicts) if len(verdicts) > 1 else verdicts[0]
     return Response(answer.model_dump_json(), media_type="application/json")
 
