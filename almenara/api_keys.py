@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TextIO
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from almenara.contracts import Contract
 from almenara.errors import ConfigurationError, InputError
 
-Scope = Literal["predict", "operate", "admin"]
-"""`predict`: judge inputs, report alarms as a worker. `operate`: see alarms, act on them. `admin`: everything."""
+Scope = Literal["predict", "report", "operate", "admin"]
+"""What a key opens: `predict` judges inputs, `report` keeps the plant-wide record as a camera worker does, `operate`
+sees alarms and acts on them, `admin` does everything."""
 
 _PREFIX = "almenara_"
 """By which programs that look for leaked secrets may know a key."""
@@ -153,7 +154,7 @@ def _changing(path: Path) -> Iterator[tuple[ClientKey, ...]]:
     """The keys there are, of which nobody else makes or takes away any meanwhile."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.name}.lock").open("w") as lock:
+        with _owned(path.with_name(f"{path.name}.lock")) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 present = read_keys(path)
@@ -168,10 +169,23 @@ def _changing(path: Path) -> Iterator[tuple[ClientKey, ...]]:
 
 def _write(path: Path, keys: tuple[ClientKey, ...]) -> None:
     """The file is whole at any time, and its owner's alone."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    owned = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(owned, "w", encoding="utf-8") as file:
-        file.write(_KeyFile(keys=keys).model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    target = path.resolve()
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    try:
+        with _owned(partial) as file:
+            file.truncate()
+            file.write(_KeyFile(keys=keys).model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _owned(path: Path) -> TextIO:
+    """A file to write, of the folder's owner when root makes it: the service has to read it."""
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8")
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
+    return file

@@ -28,6 +28,11 @@ ApiKey = Annotated[SecretStr, AfterValidator(sendable_key)]
 """Sent as X-API-Key."""
 
 
+def _none_if_blank(value: object) -> object:
+    """A variable that Compose hands on without a value is not set."""
+    return None if value == "" else value
+
+
 def _origins(value: object) -> object:
     """The origins of a list with commas.
 
@@ -36,7 +41,7 @@ def _origins(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    origins = tuple(filter(None, (part.strip() for part in value.split(","))))
+    origins = tuple(filter(None, (part.strip().lower() for part in value.split(","))))
     for origin in origins:
         if not re.fullmatch(r"https?://[^/\s,*]+", origin):
             raise PydanticCustomError("origin", "write each as https://HOST or https://HOST:PORT, without a path")
@@ -71,7 +76,7 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=1, le=65535)
     api_key: ApiKey | None = Field(default=None, description="required from clients when set; off loopback a must")
     api_keys_file: Path | None = Field(default=None, description="of `almenara keys`; default api-keys.json in var_dir")
-    requests_per_second: float | None = Field(
+    requests_per_second: Annotated[float | None, BeforeValidator(_none_if_blank)] = Field(
         default=None, gt=0, le=1e5, description="of each key of that file that has no rate of its own"
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(

@@ -31,7 +31,7 @@ def create(
     name: NameArgument,
     scopes: Annotated[
         list[str],
-        typer.Option("--scope", help="predict: judge inputs; operate: see alarms, act on them; admin: everything."),
+        typer.Option("--scope", help="predict, report (workers), operate (alarms) or admin; may be given again."),
     ],
     expires: Annotated[str | None, typer.Option(help="For how long it is good, such as 12h or 90d.")] = None,
     rate: Annotated[
@@ -45,11 +45,12 @@ def create(
     Example: `almenara keys create line-2-camera --scope predict --expires 365d`
     """
     over = None if expires is None else _from_now(expires)
-    key = api_keys.create_key(_path(file), name, scopes, expires_at=over, requests_per_second=rate)
+    path = _path(file)
+    key = api_keys.create_key(path, name, scopes, expires_at=over, requests_per_second=rate)
     if as_json:
         print_json({"name": name, "key": key, "scopes": scopes, "expires_at": over and over.isoformat()})
         return
-    typer.secho(f"The key of {name}, for {' and '.join(scopes)}; it cannot be shown again:", err=True)
+    typer.secho(f"{path} has the hash of {name}'s key, for {' and '.join(scopes)}. It is shown only now:", err=True)
     typer.echo(key)
 
 

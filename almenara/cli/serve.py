@@ -10,7 +10,7 @@ import typer
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address; off loopback needs ALMENARA_API_KEY.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address; off loopback needs a key, see `almenara keys`.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
 ) -> None:
     """Serve the registry's champions over HTTP until Ctrl-C.

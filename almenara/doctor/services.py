@@ -43,7 +43,7 @@ def models(place: Place) -> Iterator[Finding]:
     except web.NoAnswerError:
         return  # the check of the API says so
     if answer.status == 401:
-        remedy = "Set ALMENARA_API_KEY here to the one that the API was started with."
+        remedy = "Set ALMENARA_API_KEY here to the one that the API was started with, or to one of `almenara keys`."
         yield problem("API key", "The API refuses the key." if place.api_headers else "The API wants a key.", remedy)
     listed = answer.json()
     rows = listed["models"] if answer.status == 200 and isinstance(listed, dict) else []

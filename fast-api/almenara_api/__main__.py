@@ -31,27 +31,27 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = _settings(options.host, options.port)
-        key_required = check_exposure(settings)
+        access = check_exposure(settings)
         listener = listen(settings.api_host, settings.api_port)
     except AlmenaraError as error:
         sys.stderr.write(f"almenara-api: {error}\n")
         return 2
     logs.configure()
     with listener:
-        return _serve(settings, listener, key_required)
+        return _serve(settings, listener, access)
 
 
-def check_exposure(settings: Settings) -> bool:
-    """Refuse to listen beyond this machine where nobody needs a key; whether one is needed."""
-    key_required = not Access(settings).open
-    if not key_required and not _is_loopback(settings.api_host):
+def check_exposure(settings: Settings) -> Access:
+    """Refuse to listen beyond this machine where nobody needs a key; who may use the service."""
+    access = Access(settings)
+    if access.open and not _is_loopback(settings.api_host):
         raise ConfigurationError(
             f"The API would listen on {settings.api_host}, beyond this machine, without a key.",
             "Set ALMENARA_API_KEY, make a key with `almenara keys create`, or listen on 127.0.0.1.",
         )
     if settings.api_key is not None and not settings.api_key.get_secret_value().strip():
         raise ConfigurationError("ALMENARA_API_KEY is set and empty.", "Give it a value, or unset it.")
-    return key_required
+    return access
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -77,8 +77,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(settings: Settings, listener: socket.socket, key_required: bool) -> int:
-    app = create_app(settings)
+def _serve(settings: Settings, listener: socket.socket, access: Access) -> int:
+    app = create_app(settings, access)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -91,7 +91,7 @@ def _serve(settings: Settings, listener: socket.socket, key_required: bool) -> i
     logging.getLogger("uvicorn.error").addFilter(lambda line: not _is_traceback_of_failure(app, line))
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    _LOG.info("listening", extra={"url": url, "version": __version__, "key_required": key_required})
+    _LOG.info("listening", extra={"url": url, "version": __version__, "key_required": not access.open})
     # uvicorn raises the signal again after a clean shutdown; these make it a clean exit.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)

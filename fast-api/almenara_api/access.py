@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, Literal
 
 from almenara.api_keys import ClientKey, Scope, hash_key, read_keys
 from almenara.errors import ConfigurationError
@@ -19,8 +20,15 @@ from almenara_api.problems import Problem
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 
-OWN = "ALMENARA_API_KEY"
+OWN: Final = "ALMENARA_API_KEY"
 """The caller with the service's own key, which may do everything at any rate."""
+
+Caller = ClientKey | Literal["ALMENARA_API_KEY"]
+
+
+def name_of(caller: Caller | None) -> str | None:
+    """As the log has it."""
+    return caller.name if isinstance(caller, ClientKey) else caller
 
 
 class Access:
@@ -43,16 +51,8 @@ class Access:
         """Whether nobody needs a key."""
         return self._own is None and not self._keys.present
 
-    def admit(self, key: str | None, scope: Scope | None) -> str | None:
-        """Count a request; the name of its key, None where none is needed.
-
-        Args:
-            key: that the request brought.
-            scope: of the route; None for one that any key opens.
-
-        Raises:
-            Problem: 401 no such key, 403 not for this route, 429 too many requests.
-        """
+    def identify(self, key: str | None) -> Caller | None:
+        """Who brings a key; None where none is needed. Raises Problem 401."""
         known = self._keys.current()
         if self.open:
             return None
@@ -63,17 +63,37 @@ class Access:
         found = known.get(hash_key(key))
         if found is None:
             raise _unauthorised("The X-API-Key is not one of the service's.")
-        if found.is_over(datetime.now(UTC)):
-            raise _unauthorised(f"The key {found.name} is over since {found.expires_at:%Y-%m-%d %H:%M} UTC.")
-        if scope is not None and not found.allows(scope):
+        return found
+
+    def admit(self, caller: Caller | None, scope: Scope | None) -> None:
+        """Count a request.
+
+        Args:
+            caller: who was identified.
+            scope: of the route; None for one that any key opens.
+
+        Raises:
+            Problem: 401 the key is over, 403 it is not for this route, 429 too many requests.
+        """
+        if not isinstance(caller, ClientKey):
+            return
+        if caller.is_over(datetime.now(UTC)):
+            raise _unauthorised(f"The key {caller.name} is over since {caller.expires_at:%Y-%m-%d %H:%M} UTC.")
+        if scope is not None and not caller.allows(scope):
             raise Problem(
                 403,
                 "key-scope",
-                f"The key {found.name} is for {' and '.join(found.scopes)}, and this route needs {scope}.",
+                f"The key {caller.name} is for {' and '.join(caller.scopes)}, and this route needs {scope}.",
                 f"Make one that may: almenara keys create NAME --scope {scope}",
             )
-        self._rates.count(found)
-        return found.name
+        self._rates.count(caller)
+
+    def holds(self, caller: Caller | None) -> bool:
+        """Whether an answer that takes long may still go on: the key is neither revoked nor over."""
+        known = self._keys.current()
+        if isinstance(caller, ClientKey):
+            return known.get(caller.sha256) == caller and not caller.is_over(datetime.now(UTC))
+        return caller is not None or self.open
 
 
 class KeyFile:
@@ -105,9 +125,13 @@ class KeyFile:
             return
         try:
             self._by_hash = _by_hash(self._path)
-        except (ConfigurationError, FileNotFoundError) as error:
+        except FileNotFoundError as error:
             if self.present:  # else there never was one
-                self._complain(str(error))
+                self._complain(f"{self._path} is gone: {error.strerror}")
+            return
+        except ConfigurationError as error:
+            self.present = True  # somebody made keys: whoever has none stays out
+            self._complain(str(error))
             return
         self._seen, self._reason, self.present = signature, "", True
         _LOG.info("keys read", extra={"keys": len(self._by_hash)})
@@ -142,11 +166,13 @@ class Rates:
             return
         with self._lock:
             now = self._clock()
-            due = max(self._due.get(key.name, now), now)
+            # No longer than a full burst, should the rate have been lower before.
+            due = min(max(self._due.get(key.sha256, now), now), now + max(1.0, 1 / rate))
             wait = due - now - max(1.0 - 1 / rate, 0.0)
-            if wait <= 1e-9:
-                self._due[key.name] = due + 1 / rate
-                return
+            admitted = wait <= 1e-6
+            self._due[key.sha256] = due + 1 / rate if admitted else due
+        if admitted:
+            return
         raise Problem(
             429,
             "rate-limit",

@@ -15,6 +15,7 @@ from almenara.api_keys import Scope
 from almenara.errors import ConfigurationError, InputError
 from almenara.settings import Settings
 from almenara_api import problems
+from almenara_api.access import Access
 from almenara_api.metrics import Metrics
 from almenara_api.middleware import BodyLimit, RequestContext
 from almenara_api.routes import alarms, events, pages, platform, record, suppression, vibration, vision
@@ -24,8 +25,10 @@ _DESCRIPTION = """Industrial anomaly detection: post a picture or a vibration wi
 sure, why, and which model version said it. Errors are problem+json (RFC 9457) with the fact and the remedy."""
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, access: Access | None = None) -> FastAPI:
     """The API on the given settings, else on those of the environment; it connects when it is started.
+
+    `access` is who may use it, by default as the settings have it.
 
     Any ASGI server runs it: `uvicorn --factory almenara_api.app:create_app`.
     """
@@ -35,7 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            services = await asyncio.to_thread(Services.start, chosen, metrics, app.state.stopping)
+            services = await asyncio.to_thread(Services.start, chosen, metrics, app.state.stopping, access)
         except (ConfigurationError, InputError) as error:
             app.state.failure = error  # the server only says that the start failed
             raise
@@ -56,11 +59,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_origins=chosen.cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["X-API-Key", "X-Request-ID", "Content-Type", "Last-Event-ID"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["X-Request-ID", "Retry-After", "Link"],
         )
     app.add_middleware(RequestContext, metrics=metrics)
     scopes: tuple[tuple[Scope | None, tuple[ModuleType, ...]], ...] = (
-        ("predict", (vision, vibration, record)),
+        ("predict", (vision, vibration)),
+        ("report", (record,)),
         ("operate", (events, suppression, alarms)),  # {alarm_id} would hide /events
         (None, (platform,)),
     )

@@ -101,7 +101,7 @@ class RequestContext:
             self.metrics.problems.labels(code).inc()
         level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
         fields = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1e3, 2)}
-        told = {"problem": code, "key": scope.get("state", {}).get("caller")}
+        told = {"problem": code, "key": scope.get("state", {}).get("key")}
         _LOG.log(level, "request", extra=fields | {name: value for name, value in told.items() if value})
 
 

@@ -22,7 +22,7 @@ from almenara.api_keys import Scope
 from almenara.contracts import Task
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
-from almenara_api.access import Access
+from almenara_api.access import Access, name_of
 from almenara_api.assets import AssetWatch
 from almenara_api.cache import ModelCache
 from almenara_api.feed import ChangeFeed, newest
@@ -66,18 +66,25 @@ class Services:
     pages: Mapping[str, Pages]
 
     @classmethod
-    def start(cls, settings: Settings, metrics: Metrics, stopping: Callable[[], bool] = lambda: False) -> Services:
+    def start(
+        cls,
+        settings: Settings,
+        metrics: Metrics,
+        stopping: Callable[[], bool] = lambda: False,
+        access: Access | None = None,
+    ) -> Services:
         """Open the alarm database and begin to follow the registry.
 
         Args:
             settings: of the service.
             metrics: its instruments.
             stopping: whether the server is about to end.
+            access: who may use it; by default as the settings have it.
 
         Raises:
             ConfigurationError: the alarm database, alarms.yaml, the file of keys or the var directory cannot be used.
         """
-        access = Access(settings)
+        access = access or Access(settings)
         office = open_office(settings)
         patience = settings.request_timeout_seconds
         alarms = AlarmPool(patience)
@@ -235,9 +242,16 @@ def require(scope: Scope | None) -> Callable[..., Awaitable[None]]:
     """A dependency that refuses a request without a key of that scope, where keys are needed; None: any key will do."""
 
     async def admit(request: Request, services: ServicesDependency, key: OfferedKey = None) -> None:
-        request.state.caller = services.access.admit(key, scope)  # for the log
+        _admit(request, services, key, scope)
 
     return admit
+
+
+def _admit(request: Request, services: Services, key: str | None, scope: Scope | None) -> None:
+    """Admit a request; the log names who was refused, too."""
+    caller = services.access.identify(key)
+    request.state.caller, request.state.key = caller, name_of(caller)
+    services.access.admit(caller, scope)
 
 
 async def require_key_or_link(
@@ -252,7 +266,7 @@ async def require_key_or_link(
     """
     links = _links(services.settings)
     if links is None or token is None:
-        request.state.caller = services.access.admit(key, "operate")
+        _admit(request, services, key, "operate")
         return None if links is None else links.sign
     if not links.valid(request.url.path, token):
         raise Problem(

@@ -130,7 +130,7 @@ def _scale(query: VibrationQuery, media_type: str) -> float | None:
         raise InputError(
             "scale-invalid", fact, "Send both: ?dtype=int16&scale=0.000305 (what one count is in the unit)."
         )
-    if query.scale == 0:
+    if query.scale is not None and np.float32(min(max(query.scale, -1), 1)) == 0:
         raise InputError("scale-invalid", "With a scale of 0 every sample is 0.", "Send what one count is in the unit.")
     return query.scale
 
@@ -143,7 +143,7 @@ def _counts(body: bytes, scale: float, max_samples: int) -> Signal:
             "recording-truncated", f"{len(body)} bytes are no whole int16 samples.", "Send the whole body."
         )
     _check_length(len(body) // 2, "The body", max_samples)
-    with np.errstate(over="ignore"):  # as in JSON: refused as not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # as in JSON: refused as not finite
         return np.asarray(np.frombuffer(body, "<i2").astype(np.float32) * np.float32(scale))
 
 

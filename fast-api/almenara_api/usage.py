@@ -30,29 +30,29 @@ class Usage(Contract):
 
 @dataclass
 class _Counted:
-    version: str
     requests: int = 0
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))
 
 
 class UsageCount:
-    """Counts on the event loop, so that no lock is needed; of each model the version that answered last."""
+    """Counts on the event loop, so that no lock is needed; of each model the two versions that came last."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, _Counted] = {}
+        self._by_name: dict[str, dict[str, _Counted]] = {}
 
     def add(self, model: ModelRef, seconds: float) -> None:
         """Count an answer."""
-        counted = self._by_name.get(model.name)
-        if counted is None or counted.version != model.version:
-            counted = self._by_name[model.name] = _Counted(model.version)
+        versions = self._by_name.setdefault(model.name, {})
+        counted = versions.setdefault(model.version, _Counted())
         counted.requests += 1
         counted.seconds.append(seconds)
+        if len(versions) > 2:
+            del versions[next(iter(versions))]
 
     def of(self, name: str, version: str | None) -> Usage:
         """What a version has answered so far."""
-        counted = self._by_name.get(name)
-        if counted is None or counted.version != version:
+        counted = self._by_name.get(name, {}).get(version or "")
+        if counted is None:
             return Usage()
         p50, p95, p99 = (round(float(value) * 1e3, 2) for value in np.quantile(counted.seconds, (0.5, 0.95, 0.99)))
         return Usage(requests=counted.requests, latency=Latency(p50_ms=p50, p95_ms=p95, p99_ms=p99))

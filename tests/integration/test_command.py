@@ -99,7 +99,7 @@ def test_a_key_is_made_listed_and_revoked(command: Command) -> None:
         (["create", "line 2", "--scope", "predict"], "name"),
         (["create", "line-2", "--scope", "predict", "--expires", "soon"], "is no duration"),
         (["create", "line-2", "--scope", "predict", "--expires", "99999999999d"], "too long"),
-        (["create", "line-2", "--scope", "root"], "'predict', 'operate' or 'admin'"),
+        (["create", "line-2", "--scope", "root"], "'predict', 'report', 'operate' or 'admin'"),
         (["revoke", "line-2"], "No key is called line-2"),
     ],
 )

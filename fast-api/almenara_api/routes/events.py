@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from almenara.alarms.records import Report
@@ -37,15 +37,21 @@ async def _subscribe(
     | {200: {"description": "`id` is the cursor, `event` the change, `data` a report", "model": Report}},
 )
 async def events(
+    request: Request,
+    services: ServicesDependency,
     changes: Annotated[AsyncIterator[Change | None], Depends(_subscribe)],
 ) -> AsyncIterator[ServerSentEvent]:
     """Every transition, in order; send `Last-Event-ID` to resume without a gap.
 
     The stream ends with a comment when the client does not keep up: connect again with the last id. An event may come
-    twice after that; `data.transition.key` tells. A comment comes at least every 15 s.
+    twice after that; `data.transition.key` tells. A comment comes at least every 15 s. Nothing more comes once the key
+    is revoked or over.
     """
     yield ServerSentEvent(comment="listening", retry=RECONNECT_MILLISECONDS)
     async for change in changes:
+        if not services.access.holds(request.state.caller):
+            yield ServerSentEvent(comment="the key is not good any more")
+            return
         if change is None:
             yield ServerSentEvent(comment="too slow: connect again with Last-Event-ID")
             return

@@ -11,26 +11,30 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from almenara.api_keys import create_key
 from almenara.errors import ConfigurationError
 from almenara.settings import Settings
 from almenara_api.__main__ import check_exposure, listen, main
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "plant.example"])
-def test_an_address_beyond_this_machine_needs_a_key(host: str) -> None:
+def test_an_address_beyond_this_machine_needs_a_key(host: str, tmp_path: Path) -> None:
+    settings = Settings(var_dir=tmp_path, api_host=host, api_key=None)
     with pytest.raises(ConfigurationError, match="ALMENARA_API_KEY"):
-        check_exposure(Settings(api_host=host, api_key=None))
-    check_exposure(Settings(api_host=host, api_key=SecretStr("k")))
+        check_exposure(settings)
+    assert not check_exposure(settings.model_copy(update={"api_key": SecretStr("k")})).open
+    create_key(tmp_path / "api-keys.json", "line-2", ["predict"])
+    assert not check_exposure(settings).open
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback_needs_none(host: str) -> None:
-    check_exposure(Settings(api_host=host, api_key=None))
+def test_loopback_needs_none(host: str, tmp_path: Path) -> None:
+    assert check_exposure(Settings(var_dir=tmp_path, api_host=host, api_key=None)).open
 
 
-def test_an_empty_key_is_refused() -> None:
+def test_an_empty_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="empty"):
-        check_exposure(Settings(api_key=SecretStr("")))
+        check_exposure(Settings(var_dir=tmp_path, api_key=SecretStr("")))
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -112,6 +112,7 @@ def test_counts_of_a_converter_become_the_unit(counts: list[int], scale: float) 
         (b"1234", VibrationQuery(sampling_rate_hz=1, dtype="int16"), "scale-invalid"),
         (b"1234", VibrationQuery(sampling_rate_hz=1, scale=0.1), "scale-invalid"),
         (b"1234", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0), "scale-invalid"),
+        (b"1234", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=1e-50), "scale-invalid"),
         (b"123", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1), "recording-truncated"),
         (b"", VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1), "recording-empty"),
         (b"12" * 101, VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1), "recording-too-long"),
@@ -126,3 +127,9 @@ def test_counts_are_for_raw_samples_alone() -> None:
     query = VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=0.1)
     assert code_of(body(signal=[1, 2]), query) == "scale-invalid"
     assert code_of(b"1,2", query, "text/csv") == "scale-invalid"
+
+
+def test_counts_that_float32_cannot_hold_are_left_to_the_quality_checks() -> None:
+    query = VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=1e300)
+    posted = parse(np.asarray([0, 1, -1], "<i2").tobytes(), RAW, query, 100)
+    assert not np.isfinite(posted.signals[0]).any()

@@ -33,9 +33,11 @@ def test_quantiles_are_of_the_latest_thousand() -> None:
     assert told.latency.p99_ms == 1
 
 
-def test_a_new_version_begins_anew() -> None:
+def test_a_new_version_begins_anew_and_late_answers_of_the_old_one_do_not_mix_in() -> None:
     count = UsageCount()
-    count.add(ModelRef(name="tank", version="1"), 1.0)
-    count.add(ModelRef(name="tank", version="2"), 0.5)
-    assert count.of("tank", "2").requests == 1
+    for version in ("1", "2", "1", "2"):
+        count.add(ModelRef(name="tank", version=version), 1.0)
+    assert (count.of("tank", "1").requests, count.of("tank", "2").requests) == (2, 2)
+    count.add(ModelRef(name="tank", version="3"), 1.0)
     assert count.of("tank", "1") == count.of("tank", None) == Usage()
+    assert count.of("tank", "2").requests == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,24 @@ def test_a_key_is_kept_as_its_hash_by_its_owner_alone(tmp_path: Path) -> None:
     assert kept.sha256 == hash_key(key)
     assert key not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_root_makes_belongs_to_the_owner_of_its_folder(tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    path = tmp_path / "keys.json"
+    create_key(path, "line-1", ["predict"])
+    create_key(path, "line-2", ["predict"])
+    assert {(each.stat().st_uid, each.stat().st_mode & 0o777) for each in tmp_path.iterdir()} == {(1234, 0o600)}
+
+
+def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    path = tmp_path / "keys.json"
+    path.symlink_to(tmp_path / "secrets" / "keys.json")
+    create_key(path, "line-2", ["predict"])
+    assert path.is_symlink()
+    assert [key.name for key in read_keys(tmp_path / "secrets" / "keys.json")] == ["line-2"]
 
 
 def test_two_keys_differ(tmp_path: Path) -> None:
@@ -114,10 +133,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     [
         (("predict",), {"predict"}),
         (("predict", "operate"), {"predict", "operate"}),
-        (("admin",), {"predict", "operate", "admin"}),
+        (("admin",), {"predict", "report", "operate", "admin"}),
     ],
 )
 def test_admin_opens_everything_and_the_others_only_their_own(scopes: tuple[Scope, ...], opened: set[Scope]) -> None:
     key = ClientKey(name="x", scopes=scopes, sha256="0" * 64, created_at=datetime.now(UTC))
-    every: tuple[Scope, ...] = ("predict", "operate", "admin")
+    every: tuple[Scope, ...] = ("predict", "report", "operate", "admin")
     assert {scope for scope in every if key.allows(scope)} == opened
