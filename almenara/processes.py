@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from almenara.errors import ConfigurationError
 
 STOP_SECONDS = 10
+_PORTS = range(20_000, 32_768)  # below those that Linux and macOS give to outgoing connections
+_given: set[int] = set()
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -123,6 +126,27 @@ def require_free_port(port: int, what: str, variable: str) -> None:
                 f"Port {port}, which {what} needs, is in use.",
                 f"Stop what listens there, or choose another: {variable}=PORT.",
             ) from error
+
+
+def free_port() -> int:
+    """A loopback port for a server that is to be started, never the same twice from one process.
+
+    It lies outside the range of outgoing connections, so none of them takes it before the server does.
+
+    Raises:
+        OSError: all of them are taken.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
+    raise OSError("no loopback port from 20000 to 32767 is free")
 
 
 def _end_with_parent() -> None:

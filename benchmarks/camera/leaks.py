@@ -9,7 +9,8 @@ import socketserver
 import threading
 from collections.abc import Iterator
 
-from benchmarks.camera.processes import Simulator, free_port
+from almenara.processes import free_port
+from benchmarks.camera.processes import Simulator
 from benchmarks.harness import Bench, Child, Result, module
 
 MOST_GROWTH_MIB = 2.0

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from almenara.processes import free_port
 from benchmarks.harness import Bench, Child, Line, module
 
 KEYFRAME_SECONDS = 2.0
@@ -22,13 +23,6 @@ READY_SECONDS = 30.0
 
 _STATE = re.compile(r" (?P<name>\S+) \(\S+\) is (?P<state>\w+)")
 _ATTEMPT_SECONDS = 0.1
-
-
-def free_port() -> int:
-    """A loopback port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.support.servers import free_port
+from almenara.processes import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from almenara.alarms import AlarmStore
-from almenara.processes import answers
+from almenara.processes import answers, free_port
 from almenara.registry import Registry
 from almenara.training import Trainer
 from almenara.vision.images import Sample
 from tests.support.data import require_data
-from tests.support.servers import api_server, free_port, running
+from tests.support.servers import api_server, running
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ from almenara.alarms.channels.alertmanager import alert as alert_of
 from almenara.alarms.messages.entries import Links
 from almenara.alarms.records import MessageEvent
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from tests.support.brokers import Receiver, alertmanager
 from tests.support.bus_messages import ALARM_ID, RAISED_AT, message, notification
 from tests.support.fences import assert_documented
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

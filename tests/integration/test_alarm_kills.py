@@ -29,12 +29,12 @@ from sqlalchemy import select
 
 from almenara.alarms import AlarmRecord, AlarmStore, Change, tables
 from almenara.alarms.channels.opcua_conditions import node_id
+from almenara.processes import free_port
 from tests.support.brokers import Listener, mosquitto, wait_for
 from tests.support.data import ROOT
 from tests.support.mail import html_of
 from tests.support.opcua import Watcher, operator, until
 from tests.support.postgresql import postgresql_server
-from tests.support.servers import free_port
 from tests.support.unreliable import Fate, unreliable_http, unreliable_smtp, unreliable_way
 from tests.support.web_receiver import Request
 

@@ -16,10 +16,11 @@ from almenara.alarms.channels.base import SEND_SECONDS
 from almenara.alarms.channels.mqtt import MqttChannel, SourceState, escape
 from almenara.alarms.records import Notification
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from tests.support.brokers import Listener, certificate, mosquitto, mosquitto_process, mosquitto_program, wait_for
 from tests.support.bus_messages import ALARM_ID, RAISED_AT, message, notification
 from tests.support.fences import assert_documented
-from tests.support.servers import free_port, stop
+from tests.support.servers import stop
 
 pytestmark = pytest.mark.slow
 

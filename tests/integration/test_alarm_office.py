@@ -25,12 +25,12 @@ from almenara.cli import app
 from almenara.configuration.loading import parse_config
 from almenara.contracts import ModelRef, Observation, VisionVerdict
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from camera_worker.alarming import AlarmDesk
 from camera_worker.config import CameraConfig
 from camera_worker.states import Scored
 from tests.support.alarms import observation
 from tests.support.camera import wait_for
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

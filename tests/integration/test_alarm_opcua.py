@@ -21,11 +21,11 @@ from almenara.alarms.channels.opcua import OpcUaChannel
 from almenara.alarms.channels.opcua_conditions import node_id
 from almenara.alarms.records import Message, Notification
 from almenara.alarms.vocabulary import Phase
+from almenara.processes import free_port
 from tests.support.brokers import wait_for
 from tests.support.bus_messages import ALARM_ID, RAISED_AT, alarm, message
 from tests.support.fences import assert_documented
 from tests.support.opcua import Desk, Operator, Served, operator, send, serving, with_operator
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from asyncua.ua.uaerrors import UaError
 from almenara.alarms.channels.opcua import OpcUaChannel
 from almenara.alarms.channels.opcua_conditions import node_id
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from tests.support.brokers import certificate
 from tests.support.bus_messages import ALARM_ID
 from tests.support.opcua import Desk, operator, send
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -24,10 +24,10 @@ from almenara.alarms.channels.apprise import AppriseChannel
 from almenara.alarms.channels.mqtt import MqttChannel
 from almenara.alarms.messages import Renderer
 from almenara.alarms.ticking import Ticker
+from almenara.processes import free_port
 from tests.support.alarms import NOW_RULE, Clock, observation, running
 from tests.support.brokers import Listener, Receiver, mosquitto_process, wait_for
 from tests.support.mail import Mailbox, html_of, smtp_server
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from almenara.cli import app
+from almenara.processes import free_port
 from tests.support.brokers import Listener, alertmanager, mosquitto
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -19,10 +19,10 @@ import pytest
 
 from almenara.alarms import AlarmStore, Phase, Rule
 from almenara.contracts import Observation
-from almenara.processes import answers
+from almenara.processes import answers, free_port
 from tests.support.api import NOWHERE, running_api, wait_until
 from tests.support.data import ROOT
-from tests.support.servers import free_port, running
+from tests.support.servers import running
 
 pytestmark = pytest.mark.slow
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from almenara.processes import free_port
 from almenara.registry import Registry
 from almenara.vision import images
 from tests.support import servers
@@ -69,7 +70,7 @@ def test_an_empty_registry_says_how_to_register_and_its_first_champion_is_served
 
 @pytest.mark.slow
 def test_the_service_outlives_the_registry_and_starts_without_it(tmp_path: Path) -> None:
-    port = servers.free_port()
+    port = free_port()
     var = tmp_path / "var"
     with ExitStack() as registry_is_up:
         address = registry_is_up.enter_context(servers.mlflow_server(tmp_path, port))
@@ -89,7 +90,7 @@ def test_the_service_outlives_the_registry_and_starts_without_it(tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_registry_that_was_reset_while_away_is_not_served_from_memory(tmp_path: Path) -> None:
-    port, folders = servers.free_port(), [tmp_path / "first", tmp_path / "second"]
+    port, folders = free_port(), [tmp_path / "first", tmp_path / "second"]
 
     def registered(folder: Path) -> AbstractContextManager[str]:
         folder.mkdir()

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from almenara.alarms import AlarmStore
+from almenara.processes import free_port
 from tests.support.camera import Scene, scoring_api, simulated_camera, wait_for, write_video
 from tests.support.commands import ended, process, run
 from tests.support.data import require_data
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -21,10 +21,10 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from almenara.processes import free_port
 from camera_worker.simulator import FaultKind
 from tests.support.camera import CameraThread, Scene, ScoringApi, scoring_api, simulated_camera, wait_for
 from tests.support.data import ROOT
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ import pytest
 
 from almenara.alarms import Phase
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from tests.support.camera import wait_for
-from tests.support.servers import free_port
 from tests.support.worker import Rig, worker_rig
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,12 @@ import pytest
 
 from almenara.api_keys import hash_key, read_keys
 from almenara.cli import main
-from almenara.processes import answers
+from almenara.processes import answers, free_port
 from almenara.registry import Registry
 from almenara.training import Trainer
 from tests.support.data import require_data
 from tests.support.packages import classifier_candidate, vision_candidate
-from tests.support.servers import free_port, running
+from tests.support.servers import running
 
 
 class Command:

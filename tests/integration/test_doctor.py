@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 
 from almenara.alarms.database import open_database
 from almenara.doctor import Finding, Place, databases, diagnose, storage
+from almenara.processes import free_port
 from almenara.registry import Registry
 from almenara.settings import Settings
 from minio_client import Connection, connect
@@ -111,7 +112,7 @@ def only(found: list[Finding], subject: str) -> Finding:
 
 
 def closed() -> str:
-    return f"http://127.0.0.1:{servers.free_port()}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def run_doctor(place: Place, *options: str) -> tuple[int, dict[str, dict[str, str]], str]:
@@ -156,7 +157,7 @@ def test_every_server_that_is_down_is_one_problem_and_all_are_told_within_second
     place = replace(
         installation.seen(
             environment={"MINIO_ENDPOINT": closed()},
-            alarms_url=f"postgresql+psycopg2://almenara@127.0.0.1:{servers.free_port()}/alarms",
+            alarms_url=f"postgresql+psycopg2://almenara@127.0.0.1:{free_port()}/alarms",
             mlflow_tracking_uri=closed(),
         ),
         api_url=closed(),

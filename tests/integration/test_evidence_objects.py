@@ -16,10 +16,10 @@ from almenara.errors import ConfigurationError
 from almenara.evidence import EvidenceStore, LocalEvidence, Retention, open_evidence
 from almenara.evidence.base import MOST_BYTES
 from almenara.evidence.objects import ObjectEvidence
+from almenara.processes import free_port
 from minio_client import Connection, connect
 from tests.support.camera import wait_for
 from tests.support.object_storage import object_storage
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ import pytest
 
 from almenara.alarms.heartbeat import Heartbeat
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from tests.support.brokers import Listener, Receiver, mosquitto, wait_for
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.slow
 

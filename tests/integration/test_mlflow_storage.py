@@ -8,10 +8,11 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
+from almenara.processes import free_port
 from minio_client import connect, make_buckets
 from tests.support.data import ROOT
 from tests.support.object_storage import object_storage
-from tests.support.servers import free_port, running
+from tests.support.servers import running
 
 pytestmark = pytest.mark.slow
 

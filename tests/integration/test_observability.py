@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import yaml
 
-from almenara.processes import answers
+from almenara.processes import answers, free_port
 from almenara.vision import images
 from tests.support.api import RunningApi, cache_champions, faulty_signal, healthy_features, running_api, wait_until
 from tests.support.data import ROOT
 from tests.support.packages import classifier_candidate, novelty_candidate, vision_candidate
-from tests.support.servers import free_port, running
+from tests.support.servers import running
 from tests.support.worker import Rig, worker_rig
 
 pytestmark = pytest.mark.slow

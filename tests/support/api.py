@@ -24,7 +24,7 @@ from almenara.alarms.records import EvidenceFile, Report, Transition
 from almenara.alarms.vocabulary import Change
 from almenara.contracts import BearingFeaturesInput, Candidate, Card
 from almenara.errors import RegistryError
-from almenara.processes import answers
+from almenara.processes import answers, free_port
 from almenara.registry import Served
 from almenara.vibration import verdict as vibration
 from almenara.vibration.bearings import bearing
@@ -113,7 +113,7 @@ def running_api(var_dir: Path, environment: Mapping[str, str], *, ready: bool = 
         environment: further variables; a registry that is away unless MLFLOW_TRACKING_URI is among them.
         ready: wait until a model is in service.
     """
-    port = servers.free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     var_dir.mkdir(parents=True, exist_ok=True)
     settings = {"ALMENARA_VAR_DIR": str(var_dir), "MLFLOW_TRACKING_URI": NOWHERE, **environment}

@@ -24,7 +24,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from tests.support.servers import free_port, running
+from almenara.processes import free_port
+from tests.support.servers import running
 
 PATIENCE = 15.0
 

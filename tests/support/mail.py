@@ -15,7 +15,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
-from tests.support.servers import free_port
+from almenara.processes import free_port
 
 USER, PASSWORD = "almenara", "Ama-n3cer/2026"
 

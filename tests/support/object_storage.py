@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from almenara.processes import free_port
 from minio_client import Connection
-from tests.support.servers import free_port, running
+from tests.support.servers import running
 
 ACCESS_KEY, SECRET_KEY = "almenara-test", "almenara-test-secret"
 

@@ -20,8 +20,8 @@ from almenara.alarms.channels.opcua import OpcUaChannel
 from almenara.alarms.channels.opcua_conditions import node_id
 from almenara.alarms.records import AlarmRecord
 from almenara.errors import InputError
+from almenara.processes import free_port
 from tests.support.bus_messages import message
-from tests.support.servers import free_port
 
 
 class Desk:

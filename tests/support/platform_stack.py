@@ -17,10 +17,11 @@ from typing import Any
 
 import httpx
 
+from almenara.processes import free_port
 from minio_client import Connection
 from tests.support.data import ROOT
 from tests.support.engine import Engine
-from tests.support.servers import PATH, free_port
+from tests.support.servers import PATH
 
 PORTS = ("API_PORT", "MLFLOW_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "WORKER_STATUS_PORT", "JUPYTER_PORT")
 MORE_PORTS = ("PROMETHEUS_PORT", "GRAFANA_PORT")

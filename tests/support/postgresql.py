@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import free_port
+from almenara.processes import free_port
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
 
-from tests.support.servers import free_port
+from almenara.processes import free_port
 from tests.support.web_receiver import NO_ANSWER, Receiver, Request, web_receiver
 
 Outcome = Literal["answered", "refused", "unanswered"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from almenara.processes import free_port
 from tests.e2e.compose.conftest import NOTES
 from tests.support.platform_stack import MORE_PORTS, PORTS, SERVICES, Stack, compose_command, docker
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.compose
 

@@ -18,13 +18,13 @@ import httpx
 import mlflow
 import pytest
 
+from almenara.processes import free_port
 from almenara.registry import Registry
 from tests.e2e.compose.conftest import NOTES
 from tests.support.api import faulty_signal, healthy_features, healthy_signal
 from tests.support.engine import ensure_image
 from tests.support.packages import classifier_candidate, novelty_candidate
 from tests.support.platform_stack import Stack, docker, service_of
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.compose
 

@@ -15,7 +15,7 @@ from almenara.alarms.records import AlarmRecord
 from almenara.cli import app
 from almenara.cli.alarms_api import AlarmsApi
 from almenara.errors import AlmenaraError, ConfigurationError, InputError
-from tests.support.servers import free_port
+from almenara.processes import free_port
 
 
 @dataclass

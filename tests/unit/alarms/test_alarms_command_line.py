@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from almenara.cli import app
 from almenara.cli.alarms import app as alarms
 from almenara.errors import InputError
-from tests.support.servers import free_port
+from almenara.processes import free_port
 
 GROUP = get_command(alarms)
 assert isinstance(GROUP, TyperGroup)

@@ -18,10 +18,10 @@ from almenara.alarms.forwarding import CURSOR, Forwarder
 from almenara.alarms.record_client import RecordAwayError
 from almenara.alarms.records import Directive, EvidenceFile, Silence
 from almenara.evidence import LocalEvidence
+from almenara.processes import free_port
 from tests.support.alarms import observation
 from tests.support.camera import wait_for
 from tests.support.record import RecordServer, record_server
-from tests.support.servers import free_port
 
 RULE = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=0)
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

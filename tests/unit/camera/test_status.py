@@ -17,11 +17,11 @@ from pydantic import SecretStr
 
 from almenara.contracts import ModelRef, VisionVerdict
 from almenara.errors import ConfigurationError
+from almenara.processes import free_port
 from camera_worker.config import CameraConfig, StatusConfig
 from camera_worker.sight import Sighting
 from camera_worker.states import Blindness, CameraCounters, CameraState, Scored
 from camera_worker.status import StatusServer
-from tests.support.servers import free_port
 
 T = TypeVar("T")
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from almenara import processes
 from almenara.errors import ConfigurationError
-from almenara.processes import Children, require_free_port
+from almenara.processes import Children, free_port, require_free_port
 
 SLEEPER = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
 STUBBORN = [
@@ -95,3 +96,19 @@ def test_a_port_in_use_is_named_with_its_variable() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"Port {port}, which the API needs, is in use.*ALMENARA_API_PORT"):
             require_free_port(port, "the API", "ALMENARA_API_PORT")
+
+
+def test_given_ports_differ_and_lie_below_those_of_outgoing_connections() -> None:
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200
+    assert all(20_000 <= port < 32_768 for port in ports)
+
+
+def test_a_port_that_is_taken_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, free = free_port(), free_port()
+    monkeypatch.setattr(processes, "_PORTS", range(min(taken, free), max(taken, free) + 1, abs(taken - free)))
+    monkeypatch.setattr(processes, "_given", set[int]())
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_port() == free
+        with pytest.raises(OSError, match="no loopback port"):
+            free_port()

@@ -9,7 +9,7 @@ import urllib3
 
 from almenara.errors import ConfigurationError
 from almenara.object_storage import object_storage
-from tests.support.servers import free_port
+from almenara.processes import free_port
 
 KEYS = {"MINIO_ACCESS_KEY": "reader", "MINIO_SECRET_KEY": "not-a-real-secret"}
 
