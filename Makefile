@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ONCE ?=
+ONLY_FAILED ?=
+PYTEST := $(BIN)/python -m pytest $(if $(ONLY_FAILED),--last-failed --last-failed-no-failures none)
 
 .PHONY: help install demo test test-fast test-compose bundle bench-camera lint format lock clean distclean check-python
 
@@ -45,13 +47,13 @@ demo: $(VENV)/.demo ## train, serve, watch and alarm on this machine (ONCE=1: en
 	@exec $(BIN)/almenara demo $(if $(ONCE),--once)
 
 test: $(VENV)/.dev ## install what is missing and run the whole test suite
-	@$(BIN)/python -m pytest -m "not compose"
+	@$(PYTEST) -m "not compose"
 
 test-fast: $(VENV)/.dev ## the tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow and not compose"
+	@$(PYTEST) -m "not slow and not compose"
 
 test-compose: $(VENV)/.dev ## build and start the composed platform, and test it (needs a Docker engine)
-	@$(BIN)/python -m pytest -m compose
+	@$(PYTEST) -m compose
 
 bundle: ## one archive of images and files for a host without a way out (WITH="tls observability": more of them)
 	@deploy/bundle $(foreach name,$(WITH),--with $(name))
