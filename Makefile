@@ -9,7 +9,7 @@ ONCE ?=
 ONLY_FAILED ?=
 PYTEST := $(BIN)/python -m pytest $(if $(ONLY_FAILED),--last-failed --last-failed-no-failures none)
 
-.PHONY: help install demo test test-fast test-compose bundle bench-camera lint format lock clean distclean check-python
+.PHONY: help install demo test test-fast test-compose bundle bench-camera bench-serving lint format lock clean distclean check-python
 
 help: ## list the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bundle: ## one archive of images and files for a host without a way out (WITH="t
 
 bench-camera: $(VENV)/.dev ## measure the camera worker (QUICK=1: in three minutes, judging nothing)
 	@$(BIN)/python -m benchmarks.camera $(if $(QUICK),--quick)
+
+bench-serving: $(VENV)/.dev ## measure the API beside MLflow, MLServer and a tutorial's (QUICK=1: in minutes, judging nothing)
+	@$(BIN)/python -m benchmarks.serving $(if $(QUICK),--quick)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .

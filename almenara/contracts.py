@@ -29,6 +29,17 @@ class Contract(BaseModel):
 # --- the model card ---------------------------------------------------------------------------------------
 
 
+class Shortcut(Contract):
+    """Whether a cheaper way to the score leads to the same verdict; measured on pictures that were not fitted on."""
+
+    allowed: bool
+    pictures: int = Field(ge=0, description="JPEG files that were judged both ways")
+    p50: float | None = Field(default=None, ge=0, description="of the score's change, in units of the threshold")
+    p99: float | None = Field(default=None, ge=0, description="of the score's change, in units of the threshold")
+    flips: int = Field(default=0, ge=0, description="labels that changed though not within 2 % of the threshold")
+    reason: str
+
+
 class ImageInput(Contract):
     """How a picture becomes the graph's input: preprocessing ``image-input/1``, uint8 RGB, NHWC."""
 
@@ -36,6 +47,12 @@ class ImageInput(Contract):
     preprocessing: Literal["image-input/1"] = "image-input/1"
     height: int = Field(gt=0, le=2048, description="pixels of the graph's input")
     width: int = Field(gt=0, le=2048, description="pixels of the graph's input")
+    reduced_decoding: Shortcut | None = Field(
+        default=None, description="decoding large JPEGs at reduced scale; null: never measured, and not done"
+    )
+    reencoding: Shortcut | None = Field(
+        default=None, description="pictures shrunk and encoded again by the camera worker; null: never measured"
+    )
 
 
 class BearingFeaturesInput(Contract):

@@ -17,9 +17,7 @@ import pandas as pd
 
 from almenara import servable
 from almenara.contracts import ModelRef
-from almenara.vision import images
-
-MAX_PIXELS = 25_000_000
+from almenara.vision.images import MAX_PIXELS
 
 
 class PackagedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow ships no types
@@ -31,15 +29,15 @@ class PackagedModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow 
         rows = model_input.to_dict(orient="records")
         if self.package.card.task == "vision":
             model = servable.VisionModel(self.package, self.ref)
-            return [model.predict(_image(row["image"])).verdict.model_dump(mode="json") for row in rows]
+            pictures = (model.decode(_file(row["image"]), max_pixels=MAX_PIXELS) for row in rows)
+            return [model.predict(picture).verdict.model_dump(mode="json") for picture in pictures]
         judge = servable.VibrationModel if self.package.card.role == "classifier" else servable.NoveltyModel
         vibration = judge(self.package, self.ref)
         return [vibration.predict(**_signal(row)).model_dump(mode="json") for row in rows]
 
 
-def _image(value: bytes | str) -> Any:
-    body = base64.b64decode(value) if isinstance(value, str) else bytes(value)
-    return images.decode(body, max_pixels=MAX_PIXELS)
+def _file(value: bytes | str) -> bytes:
+    return base64.b64decode(value) if isinstance(value, str) else bytes(value)
 
 
 def _signal(row: dict[str, Any]) -> dict[str, Any]:

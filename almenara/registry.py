@@ -8,49 +8,21 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
+from pydantic import ValidationError
 
-from almenara import gates, servable, tracking
-from almenara.contracts import Candidate, ModelRef
-from almenara.errors import RegistryError
+from almenara import comparison, gates, runtime_code, servable, tracking
+from almenara.contracts import Candidate, Card, ModelRef
+from almenara.errors import InputError, RegistryError
+from almenara.history import Change, changes
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 HISTORY_TAG = "almenara.former_champions"  # of the registered model: versions, latest last
-RUNTIME_REQUIREMENTS = ("numpy", "onnxruntime", "opencv-python-headless", "pydantic", "scipy")
-# What a package needs to judge raw input where almenara is not installed; a test loads it in such a place.
-RUNTIME_MODULES = (
-    "__init__.py",
-    "errors.py",
-    "contracts.py",
-    "calibration.py",
-    "manifests.py",
-    "servable.py",
-    "vibration",
-    "vision",
-)
-TRAINING_ONLY = shutil.ignore_patterns(
-    "__pycache__",
-    "train*",
-    "evaluat*",
-    "plots*",
-    "simulate*",
-    "scenes*",
-    "models*",
-    "novelty*",
-    "backbones*",
-    "normality*",
-    "export*",
-    "metrics*",
-    "cwru*",
-    "checkpoints*",
-    "objects*",
-    "textures*",
-)
 
 
 @dataclass(frozen=True)
@@ -60,6 +32,7 @@ class Served:
     Attributes:
         created_ms: when the registry made the model, milliseconds since 1970; tells one that was made anew under an
             old name, whose versions count from 1 again.
+        challenger: the version behind that alias, when it is another one; it judges in the champion's shadow.
     """
 
     name: str
@@ -69,6 +42,7 @@ class Served:
     role: str
     asset: str | None
     created_ms: int = 0
+    challenger: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +55,7 @@ class Listed:
     asset: str | None
     champion: str | None
     created_ms: int = 0
+    challenger: str | None = None
 
 
 class Registry:
@@ -99,8 +74,13 @@ class Registry:
         """Where the registry is, without a password."""
         return tracking.without_password(self.tracking_uri)
 
-    def register(self, candidate: Candidate, experiment: str) -> ModelRef:
+    def register(self, candidate: Candidate, experiment: str, *, work: str = "train") -> ModelRef:
         """Run the export gates, log the run and register a new version; nothing is registered when a gate fails.
+
+        Args:
+            candidate: what to register.
+            experiment: MLflow experiment of the run.
+            work: what was done, the first word of the run's name.
 
         Raises:
             GateError: which gate failed and by how much.
@@ -112,7 +92,7 @@ class Registry:
             measured = gates.check(candidate, package)
             with (
                 tracking.run(
-                    self.tracking_uri, experiment, f"train {card.name}", {"almenara.task": card.task}
+                    self.tracking_uri, experiment, f"{work} {card.name}", {"almenara.task": card.task}
                 ) as run_id,
                 tracking.registry_errors(self.tracking_uri),
             ):
@@ -122,8 +102,8 @@ class Registry:
                     name="model",
                     python_model=str(Path(__file__).with_name("pyfunc.py")),
                     artifacts={"package": str(package)},
-                    code_paths=[str(_runtime_code(Path(folder, "almenara")))],
-                    pip_requirements=[f"{name}=={installed_version(name)}" for name in RUNTIME_REQUIREMENTS],
+                    code_paths=[str(runtime_code.copy(Path(folder, "almenara")))],
+                    pip_requirements=runtime_code.requirements(),
                 )
                 self._ensure_model(card.name)
                 made = self._client.create_model_version(
@@ -132,42 +112,132 @@ class Registry:
                 self._tag(candidate, str(made.version), run_id)
         return ModelRef(name=card.name, version=str(made.version))
 
-    def promote(self, name: str, version: str, *, reason: str) -> ModelRef:
-        """Put the champion alias on a version; who, when and why are tags of that version."""
+    def promote(self, name: str, version: str, *, reason: str, force: bool = False) -> ModelRef:
+        """Put the champion alias on a version that is not worse than the champion; who, when and why are its tags.
+
+        The first champion of a name is compared with nothing. A challenger that is promoted is no challenger any more.
+
+        Raises:
+            PromotionError: the version is worse than the champion, or cannot be compared with it, and `force` is
+                not set; with it, what stood against it becomes the version's tag `almenara.forced`.
+            InputError: no reason was given.
+        """
+        _require_reason(reason)
         with tracking.registry_errors(self.tracking_uri):
             before = self._champion(name)
-            if version not in (known := self.versions(name)):
-                raise RegistryError(f"{name} has no version {version}.", f"There are: {', '.join(known) or 'none'}.")
-            if before != version:
-                if before is not None:
-                    self._remember(name, [*self._history(name), before])
-                self._client.set_registered_model_alias(name, CHAMPION, version)
+            self._require_version(name, version)
+            objection = None if before in (None, version) else self._objection(name, before, version)
+            if objection is not None and not force:
+                raise objection
+            if before not in (None, version):
+                self._remember(name, [*self._history(name), before])
+                self._client.delete_model_version_tag(name, version, "almenara.forced")
+            self._crown(name, version)
             for key, value in {"promoted_by": _user(), "promoted_at": _now(), "reason": reason}.items():
                 self._client.set_model_version_tag(name, version, f"almenara.{key}", value)
+            if objection is not None:
+                self._client.set_model_version_tag(name, version, "almenara.forced", objection.fact)
         return ModelRef(name=name, version=version, alias=CHAMPION)
 
-    def rollback(self, name: str, *, reason: str) -> ModelRef:
-        """Give the alias back to the champion before this one."""
+    def challenge(self, name: str, version: str) -> ModelRef:
+        """Put the challenger alias on a version, which the API runs beside the champion without telling its verdicts.
+
+        Raises:
+            InputError: it is the champion.
+        """
         with tracking.registry_errors(self.tracking_uri):
-            current, history = self._champion(name), self._history(name)
+            self._require_version(name, version)
+            if version == self._champion(name):
+                raise InputError(
+                    "challenger-is-champion",
+                    f"Version {version} is the champion of {name} and cannot challenge itself.",
+                    f"Name another of its versions: {', '.join(self.versions(name))}.",
+                )
+            self._client.set_registered_model_alias(name, CHALLENGER, version)
+            self._note(name, version, "challenged")
+        return ModelRef(name=name, version=version, alias=CHALLENGER)
+
+    def withdraw(self, name: str) -> str | None:
+        """Take the challenger alias away and return the version that had it, None when there was none."""
+        with tracking.registry_errors(self.tracking_uri):
+            version = self._aliases(name).get(CHALLENGER)
+            if version is not None:
+                self._client.delete_registered_model_alias(name, CHALLENGER)
+                self._note(name, version, "withdrawn")
+        return version
+
+    def rollback(self, name: str, *, reason: str) -> ModelRef:
+        """Give the alias back to the champion before this one; versions that were deleted since are passed over."""
+        _require_reason(reason)
+        with tracking.registry_errors(self.tracking_uri):
+            known = self.versions(name)
+            current, history = self._champion(name), [each for each in self._history(name) if each in known]
             if current is None or not history:
                 raise RegistryError(
                     f"{name} has no champion before version {current or '(none)'} to roll back to.",
                     f"Promote a version by hand: almenara models promote {name} VERSION --reason …",
                 )
             previous = history.pop()
-            self._client.set_registered_model_alias(name, CHAMPION, previous)
+            self._crown(name, previous)
             self._remember(name, history)
-            self._client.set_model_version_tag(name, current, "almenara.rolled_back", f"{_now()} {_user()}: {reason}")
+            self._note(name, current, "rolled_back", reason)
+            self._note(name, previous, "restored", reason)
         return ModelRef(name=name, version=previous, alias=CHAMPION)
 
+    def compare(self, name: str, a: str | None = None, b: str | None = None) -> comparison.Comparison:
+        """Two versions side by side by what their cards say.
+
+        Args:
+            name: registered name.
+            a: a version; the champion when None.
+            b: another one; the newest that is not `a` when None.
+
+        Raises:
+            InputError: there is nothing to compare with.
+        """
+        known = self.versions(name)
+        first = a or self.champion(name).version
+        second = b or next((each for each in reversed(known) if each != first), first)
+        if first == second:
+            raise InputError(
+                "nothing-to-compare",
+                f"Version {first} of {name} is compared with itself.",
+                f"Name two of its versions; there are: {', '.join(known)}.",
+            )
+        return comparison.compare(self._evaluated(name, first), self._evaluated(name, second))
+
+    def history(self, name: str) -> list[Change]:
+        """What happened to the aliases of a name, oldest first, as the tags of its versions tell."""
+        with tracking.registry_errors(self.tracking_uri):
+            found = self._client.search_model_versions(f"name = '{name}'")
+        told = [change for each in found for change in changes(str(each.version), each.tags)]
+        return sorted(told, key=lambda change: (change.at, int(change.version)))
+
     def served(self) -> list[Served]:
-        """Our registered models that have a champion, in one request a hundred models."""
+        """Our registered models that have a champion, with their challengers, in one request a hundred models."""
         return [
-            Served(row.name, row.champion, CHAMPION, row.task, row.role, row.asset, row.created_ms)
+            Served(
+                name=row.name,
+                version=row.champion,
+                alias=CHAMPION,
+                task=row.task,
+                role=row.role,
+                asset=row.asset,
+                created_ms=row.created_ms,
+                challenger=None if row.challenger == row.champion else row.challenger,
+            )
             for row in self.models()
             if row.champion is not None
         ]
+
+    def foreign_champions(self) -> dict[str, str]:
+        """Name and champion version of the registered models that are not ours."""
+        with tracking.registry_errors(self.tracking_uri):
+            return {
+                model.name: str(model.aliases[CHAMPION])
+                for model in self._registered()
+                if "almenara.task" not in model.tags and CHAMPION in model.aliases
+            }
 
     def models(self) -> list[Listed]:
         """Every registered model that carries the tag `almenara.task`."""
@@ -180,6 +250,7 @@ class Registry:
                     asset=model.tags.get("almenara.asset"),
                     champion=_text(model.aliases.get(CHAMPION)),
                     created_ms=model.creation_timestamp or 0,
+                    challenger=_text(model.aliases.get(CHALLENGER)),
                 )
                 for model in self._registered()
                 if "almenara.task" in model.tags
@@ -201,6 +272,21 @@ class Registry:
             found = self._client.search_model_versions(f"name = '{name}'")
         return sorted((str(version.version) for version in found), key=int)
 
+    def card(self, name: str, version: str) -> Card:
+        """The card of a version; its graph is not downloaded."""
+        self._require_version(name, version)
+        with tracking.registry_errors(self.tracking_uri), tempfile.TemporaryDirectory() as folder:
+            tracking.connect(self.tracking_uri)
+            uri = f"models:/{name}/{version}/artifacts/package/{servable.CARD_FILE}"
+            found = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)).read_bytes()
+        try:
+            return Card.model_validate_json(found)
+        except ValidationError as error:
+            raise RegistryError(
+                f"The card of {name} version {version} cannot be read: {error.errors()[0]['msg']}.",
+                "A newer Almenara wrote it, or it was edited: upgrade almenara or register the model again.",
+            ) from error
+
     def fetch(self, name: str, version: str, destination: Path) -> Path:
         """Download a version's package (card and graph; no model code is loaded) into a new folder and return it."""
         with tracking.registry_errors(self.tracking_uri), tempfile.TemporaryDirectory() as folder:
@@ -219,8 +305,36 @@ class Registry:
             if not token:
                 return
 
+    def _aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version."""
+        return {alias: str(version) for alias, version in self._client.get_registered_model(name).aliases.items()}
+
     def _champion(self, name: str) -> str | None:
-        return _text(self._client.get_registered_model(name).aliases.get(CHAMPION))
+        return self._aliases(name).get(CHAMPION)
+
+    def _crown(self, name: str, version: str) -> None:
+        self._client.set_registered_model_alias(name, CHAMPION, version)
+        if self._aliases(name).get(CHALLENGER) == version:
+            self._client.delete_registered_model_alias(name, CHALLENGER)
+
+    def _note(self, name: str, version: str, change: str, reason: str = "") -> None:
+        self._client.set_model_version_tag(name, version, f"almenara.{change}", f"{_now()} {_user()}: {reason}")
+
+    def _evaluated(self, name: str, version: str) -> comparison.Evaluated:
+        card = self.card(name, version)
+        with tracking.registry_errors(self.tracking_uri):
+            run_id = self._client.get_model_version(name, version).run_id
+            return comparison.Evaluated(version, card, self._client.get_run(run_id).data.params)
+
+    def _objection(self, name: str, champion: str, version: str) -> comparison.PromotionError | None:
+        try:
+            return comparison.objection(self.compare(name, champion, version))
+        except (InputError, RegistryError) as error:  # a champion whose files are gone must not stay for ever
+            return comparison.unreadable(name, champion, version, error)
+
+    def _require_version(self, name: str, version: str) -> None:
+        if version not in (known := self.versions(name)):
+            raise RegistryError(f"{name} has no version {version}.", f"There are: {', '.join(known) or 'none'}.")
 
     def _history(self, name: str) -> list[str]:
         """Former champions, latest last; a rollback takes the last one away."""
@@ -236,7 +350,10 @@ class Registry:
             if model.name == card.name and (model.task, model.role, model.asset) != (card.task, card.role, card.asset):
                 known = f"a {model.task} {model.role}" + (f" of {model.asset}" if model.asset else "")
                 wanted = f"a {card.task} {card.role}" + (f" of {card.asset}" if card.asset else "")
-                raise RegistryError(f"{card.name} is {known}; {wanted} needs another name.", "Choose one with --name.")
+                raise RegistryError(
+                    f"{card.name} is {known}; {wanted} needs another name.",
+                    "Choose one with --name, or in the card that is imported.",
+                )
 
     def _ensure_model(self, name: str) -> None:
         if not self._client.search_registered_models(filter_string=f"name = '{name}'"):
@@ -250,16 +367,9 @@ class Registry:
         self._client.set_model_version_tag(card.name, version, "almenara.run_id", run_id)
 
 
-def _runtime_code(destination: Path) -> Path:
-    """Copy the modules that a package needs to judge raw input, and nothing else of ours."""
-    source = Path(__file__).parent
-    destination.mkdir()
-    for name in RUNTIME_MODULES:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, destination / name, ignore=TRAINING_ONLY)
-        else:
-            shutil.copy2(source / name, destination / name)
-    return destination
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InputError("reason-empty", "The reason is empty.", "Say in a few words why: --reason …")
 
 
 def _text(value: object) -> str | None:

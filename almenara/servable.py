@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,10 +64,6 @@ class Package:
         """Run the graph on a batch: uint8 (n, height, width, 3) or float32 (n, features), by the card's input."""
         return dict(zip(self.output_names, self._session.run(None, {self.input_name: inputs}), strict=True))
 
-    def warm_up(self) -> None:
-        """Run once on zeros, so that the first request pays for no allocation."""
-        self.run(empty_batch(self.card, 1))
-
 
 @dataclass(frozen=True)
 class VisionResult:
@@ -77,15 +74,28 @@ class VisionResult:
 
 
 class VisionModel:
-    """From a decoded picture to a verdict."""
+    """From a picture to a verdict.
+
+    Attributes:
+        input: of the card.
+        enough: (height, width) below which `decode` reduces no JPEG; None where the card does not allow it at all.
+        jpeg_quality: at which pictures are to be encoded that are sent to this model, 95 or 100.
+    """
 
     def __init__(self, package: Package, ref: ModelRef) -> None:
         self.package, self.ref = package, ref
-        self._input = _input(package.card, ImageInput)
+        self.input = _input(package.card, ImageInput)
+        reduced, sent = self.input.reduced_decoding, self.input.reencoding
+        self.enough = images.enough_for(self.input) if reduced and reduced.allowed else None
+        self.jpeg_quality = images.SENT_QUALITY if sent and sent.allowed else images.EXACT_QUALITY
+
+    def decode(self, body: bytes, *, max_pixels: int, name: str = "The picture") -> NDArray[np.uint8]:
+        """The picture to judge, uint8 RGB; smaller than the file's where the card allows. Raises as images.decode."""
+        return images.decode(body, max_pixels=max_pixels, enough=self.enough, name=name)
 
     def predict(self, image: NDArray[np.uint8]) -> VisionResult:
         """Judge one picture, uint8 RGB of shape (height, width, 3), any size."""
-        batch = images.prepare(image, self._input)[None]
+        batch = images.prepare(image, self.input)[None]
         raw = self.package.run(batch)["map"][0]
         return VisionResult(vision.verdict(raw, self.package.card, self.ref), raw)
 
@@ -114,6 +124,24 @@ class NoveltyModel:
         """Judge a signal that was prepared for this model's input."""
         scores = self.package.run(prepared.features)["score"]
         return vibration.novelty(scores, self.card, self.ref, prepared.quality)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One signal to judge, with what is known of it; the fields are the arguments of `VibrationModel.predict`."""
+
+    signal: NDArray[Any]
+    sampling_rate_hz: float
+    shaft_rpm: float | None = None
+    bearing: str | None = None
+    unit: str | None = None
+    novelty: NoveltyModel | None = None
+
+    @property
+    def recorded(self) -> vibration.Recorded:
+        """The signal; InputError for an unknown bearing."""
+        geometry = bearing_by_designation(self.bearing) if self.bearing else None
+        return vibration.Recorded(self.signal, self.sampling_rate_hz, self.shaft_rpm, geometry, self.unit)
 
 
 class VibrationModel:
@@ -148,14 +176,57 @@ class VibrationModel:
             InputError: the signal cannot be judged (not finite, constant, too short, unknown bearing, a unit that
                 is not the baseline's).
         """
-        prepared = _prepare(signal, sampling_rate_hz, shaft_rpm, bearing, unit, self.input)
-        judged = None
-        if novelty is not None and novelty.input == self.input:
-            judged = novelty.judge(prepared)
-        elif novelty is not None:
-            judged = novelty.predict(signal, sampling_rate_hz, shaft_rpm=shaft_rpm, bearing=bearing, unit=unit)
-        probabilities = self.package.run(prepared.features)["probabilities"]
-        return vibration.verdict(prepared, probabilities, self.package.card, self.ref, judged, unit)
+        asked = [Asked(signal, sampling_rate_hz, shaft_rpm, bearing, unit, novelty)]
+        (verdict,) = self.judge(asked, self.prepare(asked))
+        if isinstance(verdict, InputError):
+            raise verdict
+        return verdict
+
+    def prepare(self, asked: Sequence[Asked]) -> list[vibration.Prepared | InputError]:
+        """Describe many signals at once; one that cannot be judged gives its error and touches no other."""
+        recorded: dict[int, vibration.Recorded] = {}
+        refused: dict[int, InputError] = {}
+        for index, each in enumerate(asked):
+            try:
+                recorded[index] = each.recorded
+            except InputError as error:
+                refused[index] = error
+        described = vibration.prepare_many(list(recorded.values()), self.input)
+        found = dict(zip(recorded, described, strict=True)) | refused
+        return [found[index] for index in range(len(asked))]
+
+    def judge(
+        self, asked: Sequence[Asked], prepared: Sequence[vibration.Prepared | InputError]
+    ) -> list[VibrationVerdict | InputError]:
+        """Judge signals that `prepare` described, in one run of the classifier; errors stay where they are."""
+        good = [each for each in prepared if not isinstance(each, InputError)]
+        if not good:
+            return [each for each in prepared if isinstance(each, InputError)]
+        probabilities = self.package.run(np.concatenate([each.features for each in good]))["probabilities"]
+        parts = iter(np.split(probabilities, np.cumsum([each.windows for each in good])[:-1]))
+        verdicts: list[VibrationVerdict | InputError] = []
+        for each, described in zip(asked, prepared, strict=True):
+            if isinstance(described, InputError):
+                verdicts.append(described)
+                continue
+            part = next(parts)
+            try:
+                novelty = self._novelty(each, described)
+            except InputError as error:
+                verdicts.append(error)
+            else:
+                verdicts.append(vibration.verdict(described, part, self.package.card, self.ref, novelty, each.unit))
+        return verdicts
+
+    def _novelty(self, asked: Asked, prepared: vibration.Prepared) -> Novelty | None:
+        if asked.novelty is None:
+            return None
+        if asked.novelty.input == self.input:
+            return asked.novelty.judge(prepared)
+        (own,) = vibration.prepare_many([asked.recorded], asked.novelty.input)
+        if isinstance(own, InputError):
+            raise own
+        return asked.novelty.judge(own)
 
 
 def write(candidate: Candidate, directory: Path) -> Path:

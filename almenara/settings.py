@@ -48,6 +48,10 @@ def _origins(value: object) -> object:
     return origins
 
 
+def _names(value: object) -> object:
+    return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
     """Defaults are the embedded ones: SQLite and folders under `var/`, everything on loopback.
 
@@ -83,6 +87,12 @@ class Settings(BaseSettings):
         default=(), description="pages of these origins may call the API from a browser; with commas between them"
     )
     model_poll_seconds: float = Field(default=3.0, gt=0, le=300, description="how often aliases are resolved")
+    webhook_secret: Annotated[ApiKey | None, BeforeValidator(_none_if_blank)] = Field(
+        default=None, description="of MLflow's webhook that hurries that; without one the route is closed"
+    )
+    pyfunc_models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        default=(), description="registered MLflow models of others that are loaded, which runs their code; with commas"
+    )
     camera_port: int = Field(default=8554, ge=1, le=65535, description="of the simulated camera")
     alarms_url: str | None = Field(default=None, description="database of the API's alarms")
     alarms_file: Path | None = Field(default=None, description="alarms.yaml: channels, heartbeat, evidence")
@@ -92,11 +102,17 @@ class Settings(BaseSettings):
     max_samples: int = Field(default=2_000_000, gt=0, description="of one posted vibration signal")
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     max_queue: int = Field(default=64, gt=0, description="requests waiting for inference; one more is told 503")
+    drain_seconds: float = Field(
+        default=0.0, ge=0, le=300, description="a stopping API serves on, not ready, so that a proxy notices"
+    )
 
     vibration_on_delay_seconds: float = Field(default=3.0, ge=0, description="an asset's alarm: abnormal this long")
     vibration_off_delay_seconds: float = Field(default=10.0, ge=0, description="an asset's return: normal this long")
     vibration_cooldown_seconds: float = Field(default=60.0, ge=0, description="between two told alarms of an asset")
     vibration_stale_seconds: float = Field(default=3600.0, gt=0, description="an asset is unknown after no window for")
+    repeat_seconds: float = Field(default=86_400.0, ge=60, le=2_592_000, description="answers are kept for repeats")
+    trend_days: float = Field(default=365.0, gt=0, le=36_500, description="verdicts on assets are kept")
+    trend_rows: int = Field(default=100_000, gt=0, le=10_000_000, description="verdicts that are kept of one asset")
 
     @property
     def tracking_uri(self) -> str:

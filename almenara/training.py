@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from almenara.comparison import PromotionError
 from almenara.contracts import Candidate, Card, ModelRef, Progress
 from almenara.errors import InputError
 from almenara.registry import Registry
@@ -19,10 +20,15 @@ LEAST_BASELINE_RECORDS = 2  # one to fit on, one to calibrate on
 
 @dataclass(frozen=True)
 class Registered:
-    """A new version, its card, and whether it became the champion (`ref.alias`)."""
+    """A new version, its card, and whether it became the champion (`ref.alias`).
+
+    Attributes:
+        refused: why it did not become the champion although it was to, and what to do; empty otherwise.
+    """
 
     ref: ModelRef
     card: Card
+    refused: str = ""
 
     @property
     def sentence(self) -> str:
@@ -34,7 +40,9 @@ class Registered:
                 f"Threshold {threshold.value:.4g} for a false-alarm rate of {threshold.false_alarm_rate:.1%} "
                 f"({threshold.promise}: {threshold.groups} groups, {threshold.groups_needed} needed)."
             )
-        if not ref.alias:
+        if self.refused:
+            parts.append(f"Not promoted: {self.refused}")
+        elif not ref.alias:
             parts.append(f"Promote it: almenara models promote {ref.name} {ref.version} --reason …")
         return " ".join(parts)
 
@@ -54,7 +62,8 @@ class Trainer:
     Attributes:
         registry: gates and registers.
         experiment: MLflow experiment of the runs.
-        promote: make new versions champions; the first version of a name becomes one anyway.
+        promote: make new versions champions unless they are worse than the champion or cannot be compared with it; the
+            first version of a name becomes one anyway.
         progress: told by long work how far it is.
     """
 
@@ -135,12 +144,16 @@ class Trainer:
         return Outcome((self.register(candidate),))
 
     def register(self, candidate: Candidate) -> Registered:
-        """Gate and register a candidate; promote it when asked or when it is the first version."""
+        """Gate and register a candidate; promote it when asked and not refused, or when it is the first version."""
         made = self.registry.register(candidate, self.experiment)
+        refused = ""
         if self.promote or made.version == "1":
             reason = "promoted at training" if self.promote else "first version"
-            made = self.registry.promote(made.name, made.version, reason=reason)
-        return Registered(made, candidate.card)
+            try:
+                made = self.registry.promote(made.name, made.version, reason=reason)
+            except PromotionError as error:
+                refused = str(error)
+        return Registered(made, candidate.card, refused)
 
 
 def baseline_name(name: str, asset: str) -> str:

@@ -334,8 +334,10 @@ def ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else math.nan
 
 
-def report(benchmark: str, ticker: Ticker, results: Sequence[Result], *, quick: bool) -> None:
-    """Prints a table of the answers and, as the last line, the same as JSON."""
+def report(
+    benchmark: str, ticker: Ticker, results: Sequence[Result], *, quick: bool, more: Mapping[str, object] | None = None
+) -> None:
+    """Prints a table of the answers and, as the last line, the same as JSON, led by `more`."""
     machine, ticker_p99 = _machine(), ticker.p99()
     print(f"\n{benchmark}{' (quick)' if quick else ''} on {machine['cpu']}, {machine['cores']} cores")
     void = "void trials are in the figures" if quick else "void trials are not in the figures"
@@ -347,7 +349,8 @@ def report(benchmark: str, ticker: Ticker, results: Sequence[Result], *, quick: 
             print(f"{'':<{width}}  {'':<12}  {line}")
     answers = {result.name: result.as_json(quick=quick) for result in results}
     idle = {"ticker_p99_ms": _json_figure(1e3 * ticker_p99)}
-    print(json.dumps({"benchmark": benchmark, "quick": quick, "machine": machine, **idle, "results": answers}))
+    told = {"benchmark": benchmark, "quick": quick, "machine": machine, **idle, "results": answers}
+    print(json.dumps({**(more or {}), **told}))
 
 
 def _machine() -> dict[str, Figure]:

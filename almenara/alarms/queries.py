@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, or_, select
 
 from almenara.alarms import sources, tables
 from almenara.alarms.database import Commits, open_database
@@ -86,6 +86,11 @@ class Records:
         """Close every connection."""
         self._commits.close()
         self._engine.dispose()
+
+    @property
+    def engine(self) -> Engine:
+        """Of the database, for what is kept beside the alarms."""
+        return self._engine
 
     def version(self) -> int | None:
         """A number that differs after every commit, whoever made it; None where only a look tells."""

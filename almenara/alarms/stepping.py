@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from almenara.alarms import sources
 from almenara.alarms.changeset import Cause, Changeset, Evidence
 from almenara.alarms.queries import Records, read_alarm, read_mentioned
@@ -19,6 +21,8 @@ from almenara.alarms.vocabulary import Change
 Channels = Sequence[str] | Callable[[AlarmRecord], Sequence[str]]
 Guard = Callable[[Loaded], bool]
 """Whether a step is still wanted, seeing how the source stands."""
+Also = Callable[[Connection], None]
+"""Writes what belongs to a step into its transaction, if it has one; if it raises, nothing of the step is kept."""
 
 
 class Stepper(Records):
@@ -54,6 +58,7 @@ class Stepper(Records):
         *,
         save: Callable[[], tuple[EvidenceFile, ...]] | None = None,
         guard: Guard = lambda _: True,
+        also: Also | None = None,
     ) -> tuple[Transition, ...]:
         """Step a source by one event; `save` makes the evidence if it raises an alarm."""
         while True:
@@ -75,7 +80,7 @@ class Stepper(Records):
                 values["entered_at"] = cause.at
             seen_only = isinstance(event, Reading) and not effects and before.version is not None
             unchanged = not sources.differs(before.row, values, rule) if seen_only else values == before.row
-            if unchanged or self._commit(before, values, changes):
+            if unchanged or self._commit(before, values, changes, also):
                 return tuple(changes.transitions)
 
     def _amend(self, alarm: AlarmRecord, cause: Cause, change: Change, **values: Any) -> AlarmRecord:
@@ -120,12 +125,14 @@ class Stepper(Records):
             self._known[source] = version, stored
         return stored
 
-    def _commit(self, before: Loaded, values: dict[str, Any], changes: Changeset) -> bool:
+    def _commit(self, before: Loaded, values: dict[str, Any], changes: Changeset, also: Also | None = None) -> bool:
         """Write everything in one transaction; False, and nothing is written, if somebody else was faster."""
         with self._writer.connect() as connection:
             if not sources.swap(connection, changes.cause.source, before.version, values):
                 return False
             changes.write(connection, self._channels_of, self._wall_clock())
+            if also is not None:
+                also(connection)
             connection.commit()
         return True
 

@@ -29,7 +29,7 @@ from almenara.alarms.state import (
     Tick,
     Unshelving,
 )
-from almenara.alarms.stepping import Channels, Guard, Stepper
+from almenara.alarms.stepping import Also, Channels, Guard, Stepper
 from almenara.alarms.suppression import Silences, named, remark
 from almenara.alarms.vocabulary import Change, Phase, Verdict
 from almenara.contracts import Observation
@@ -92,6 +92,7 @@ class AlarmStore(Stepper, Silences, PlantRecord):
         *,
         now: float,
         evidence: Callable[[], tuple[EvidenceFile, ...]] | None = None,
+        also: Also | None = None,
     ) -> tuple[Transition, ...]:
         """Apply one verdict to its source and commit what follows from it.
 
@@ -102,6 +103,8 @@ class AlarmStore(Stepper, Silences, PlantRecord):
                 of this store.
             evidence: saves the evidence and returns its files. Called at most once, only when this observation raises
                 an alarm, before the transaction. If it fails the alarm goes out with a note instead.
+            also: writes more in the same transaction, each time that it is tried; if it raises, nothing of this
+                observation is kept. Not called by an observation of which nothing has to be written.
 
         Returns:
             The transitions that were committed, oldest first; usually none.
@@ -113,7 +116,7 @@ class AlarmStore(Stepper, Silences, PlantRecord):
         at = observation.observed_at
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         cause = Cause(observation.source, at, observation, rule)
-        return self._step(cause, Reading(observation.anomaly), self._time.at(now), now, save=evidence)
+        return self._step(cause, Reading(observation.anomaly), self._time.at(now), now, save=evidence, also=also)
 
     def tick(self, now: float) -> tuple[Transition, ...]:
         """Let time pass for the sources that wait for it, 200 at most: ends of shelving, cooldown and silence, stale

@@ -181,3 +181,47 @@ cursors = Table(
     Column("name", String(100), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
+
+asset_channels = Table(
+    "asset_channels",
+    metadata,
+    Column("asset", String(200), primary_key=True),
+    Column("channel", String(100), primary_key=True),
+    Column("judged_until", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("anomaly", Float),
+)
+"""The newest verdict of every sensor of every asset; the channel is empty where none was named."""
+
+asset_readings = Table(
+    "asset_readings",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("asset", String(200), nullable=False),
+    Column("channel", String(100), nullable=False),
+    Column("record_id", String(200)),
+    Column("measured_at", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("late", Boolean, nullable=False),
+    Column("model", JSON, nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("probability", Float, nullable=False),
+    Column("novelty", JSON(none_as_null=True)),
+    Column("rms", Float, nullable=False),
+    Column("unit", String(20)),
+    Column("snr_db", JSON, nullable=False),
+    Column("windows", Integer, nullable=False),
+    Column("quality", JSON, nullable=False),
+)
+"""Trends: a row for every verdict on an asset."""
+
+asset_answers = Table(
+    "asset_answers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""Answers that a repeated request is given again."""

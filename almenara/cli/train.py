@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Train a model, run its export gates and register it in MLflow.")
 
 PromoteOption = Annotated[
-    bool, typer.Option("--promote", help="Make it the champion. The first version of a name becomes champion anyway.")
+    bool,
+    typer.Option(
+        "--promote",
+        help="Make it the champion, unless it is worse than the champion or cannot be compared with it. The first "
+        "version of a name becomes champion anyway.",
+    ),
 ]
 RateOption = Annotated[float, typer.Option(min=1e-4, max=0.5, help="False-alarm rate to calibrate the threshold for.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse when the data cannot hold the promised rate.")]
@@ -104,6 +109,9 @@ def _train(work: Callable[[Trainer], Outcome], *, promote: bool, as_json: bool) 
             {
                 "models": {registered.ref.name: registered.ref.version for registered in outcome.registered},
                 "champions": [registered.ref.name for registered in outcome.registered if registered.ref.alias],
+                "refused": {
+                    registered.ref.name: registered.refused for registered in outcome.registered if registered.refused
+                },
                 "metrics": {registered.ref.name: registered.card.metrics for registered in outcome.registered},
                 "notes": outcome.notes,
             }

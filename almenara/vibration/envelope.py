@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,9 @@ BANDS = (
     Band("whitened", 500, 5800, whitened=True),
 )
 
+_ALIKE = ((0,), (1,), (2,), (3, 4))
+"""Positions in `BANDS`, side by side, of those with the same limits."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -69,6 +73,7 @@ class Spectra:
     variations: NDArray[np.float32]
 
 
+@lru_cache(maxsize=64)
 def lines(bearing: Bearing) -> tuple[Line, ...]:
     """The lines that are looked for: three harmonics and one pair of sidebands a fault, then cage and shaft.
 
@@ -94,14 +99,15 @@ def read_lines(
         shaft_hz: shape (n,).
         bearing: gives the orders.
     """
-    orders = np.array([line.order for line in lines(bearing)])
-    search = _search(orders, shaft_hz, seconds)
-    shape = (spectrum.shape[0], len(BANDS), orders.size)
+    search = _search(np.array([line.order for line in lines(bearing)]), shaft_hz, seconds)
+    shape = (spectrum.shape[0], len(BANDS), search.bins.shape[1])
     levels, frequencies = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     variations = np.zeros(shape[:2], np.float32)
-    for index, envelope in _envelopes(spectrum, seconds, nyquist_hz):
-        variations[:, index] = envelope.variation
-        levels[:, index], frequencies[:, index] = envelope.read(search)
+    reach = int(search.bins.max()) + 1
+    for bands, envelope in _envelopes(spectrum, seconds, nyquist_hz, reach):
+        at = slice(bands[0], bands[-1] + 1)
+        variations[:, at] = envelope.variation
+        levels[:, at], frequencies[:, at] = envelope.read(search)
     return Spectra(levels, frequencies, variations)
 
 
@@ -113,9 +119,9 @@ def envelope_spectrum(
     Returns:
         Frequencies in Hz, shape (m,), and amplitudes over the background, float32 (n, m).
     """
-    envelope = _demodulate(spectrum, seconds, min(band.high_hz, _USABLE * nyquist_hz), band)
-    frequencies = np.arange(envelope.amplitudes.shape[1], dtype=np.float64) * envelope.bin_hz
-    return frequencies, (envelope.amplitudes / envelope.background[:, None]).astype(np.float32)
+    envelope = _demodulate(spectrum, seconds, min(band.high_hz, _USABLE * nyquist_hz), (band,))
+    frequencies = np.arange(envelope.width, dtype=np.float64) * envelope.bin_hz
+    return frequencies, envelope.amplitudes[:, 0] / envelope.background[:, 0, None]
 
 
 _USABLE = 0.97
@@ -133,12 +139,14 @@ class _Search:
     """Bins to look at for every line of every window, the same in every band.
 
     Attributes:
-        bins: (n, lines, width); those after the end of a narrower range are not `inside`.
+        bins: (n, lines, width), one after the other; those after the end of a narrower range are not `inside`.
         inside: (n, lines, width).
+        last: (n, lines), the last bin inside.
     """
 
     bins: NDArray[np.intp]
     inside: NDArray[np.bool_]
+    last: NDArray[np.intp]
 
 
 def _search(orders: NDArray[np.float64], shaft_hz: NDArray[np.float64], seconds: float) -> _Search:
@@ -149,66 +157,113 @@ def _search(orders: NDArray[np.float64], shaft_hz: NDArray[np.float64], seconds:
     nearest = np.round(orders)
     gap = np.where(nearest >= 1, np.abs(orders - nearest), 0)
     half = np.where(gap > 0, np.minimum(half, np.maximum(shaft_hz[:, None] * gap / 2, 0.25 * resolution_hz)), half)
-    first = np.ceil((centre - half) / bin_hz).astype(np.intp)
+    first = np.maximum(np.ceil((centre - half) / bin_hz), 0).astype(np.intp)  # a slow cage in a short window
     last = np.maximum(np.floor((centre + half) / bin_hz).astype(np.intp), first)
     bins = first[..., None] + np.arange(int((last - first).max()) + 1)
-    return _Search(bins, bins <= last[..., None])
+    return _Search(bins, bins <= last[..., None], last)
 
 
 @dataclass(frozen=True)
 class _Envelope:
-    """Spectrum of the normalised squared envelope of one band: amplitudes (n, m) every `bin_hz`."""
+    """Spectra of the normalised squared envelopes of bands that have the same limits.
+
+    Attributes:
+        amplitudes: float32 (n, bands, m), every `bin_hz`, as far as they are needed.
+        background: float32 (n, bands).
+        variation: float32 (n, bands).
+        bin_hz: from a bin to the next.
+        width: bins up to the bandwidth; above it an envelope has nothing.
+    """
 
     amplitudes: NDArray[np.float32]
     background: NDArray[np.float32]
     variation: NDArray[np.float32]
     bin_hz: float
+    width: int
 
     def read(self, search: _Search) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Highest amplitude of each line, as logarithm over the background, and its frequency; both (n, lines)."""
-        count, width = self.amplitudes.shape
-        rows = np.arange(count)[:, None, None]
-        picked = np.where(search.inside, self.amplitudes[rows, np.minimum(search.bins, width - 1)], 0)
-        best = picked.argmax(axis=-1)[..., None]
-        highest = np.take_along_axis(picked, best, axis=-1)[..., 0]
-        background = self.background[:, None]
-        level = np.log(np.maximum(highest, 1e-3 * background) / background)
-        sampled = np.where(search.inside, search.bins, 0).max(axis=-1) < width
-        frequency = np.take_along_axis(search.bins, best, axis=-1)[..., 0] * self.bin_hz
-        return np.where(sampled, level, 0).astype(np.float32), frequency.astype(np.float32)
+        """Highest amplitude of each line, as logarithm over the background, and its frequency: (n, bands, lines)."""
+        count, bands, _ = self.amplitudes.shape
+        flat = np.minimum(search.bins, self.width - 1).reshape(count, 1, -1)
+        picked = np.take_along_axis(self.amplitudes, flat, axis=-1).reshape(count, bands, *search.bins.shape[1:])
+        picked = np.where(search.inside[:, None], picked, 0)
+        best = picked.argmax(axis=-1)
+        background = self.background[..., None]
+        level = np.log(np.maximum(picked.max(axis=-1), 1e-3 * background) / background)
+        frequency = (search.bins[:, None, :, 0] + best) * self.bin_hz
+        return np.where(search.last[:, None] < self.width, level, 0), frequency.astype(np.float32)
 
 
-def _envelopes(spectrum: NDArray[np.complex64], seconds: float, nyquist_hz: float) -> Iterator[tuple[int, _Envelope]]:
-    """The bands that were sampled; one cut off by the Nyquist frequency keeps what lies below it."""
-    for index, band in enumerate(BANDS):
-        high_hz = min(band.high_hz, _USABLE * nyquist_hz)
-        if high_hz - band.low_hz >= _LEAST_BANDWIDTH_HZ:
-            yield index, _demodulate(spectrum, seconds, high_hz, band)
+def _envelopes(
+    spectrum: NDArray[np.complex64], seconds: float, nyquist_hz: float, reach: int
+) -> Iterator[tuple[tuple[int, ...], _Envelope]]:
+    """The bands that were sampled; one cut off by the Nyquist frequency keeps what lies below it.
+
+    Those with the same limits come together: their transforms are one call.
+    """
+    for numbers in _ALIKE:
+        bands = tuple(BANDS[number] for number in numbers)
+        high_hz = min(bands[0].high_hz, _USABLE * nyquist_hz)
+        if high_hz - bands[0].low_hz >= _LEAST_BANDWIDTH_HZ:
+            yield numbers, _demodulate(spectrum, seconds, high_hz, bands, reach)
 
 
-def _demodulate(spectrum: NDArray[np.complex64], seconds: float, high_hz: float, band: Band) -> _Envelope:
-    """Squared envelope by shifting the band to zero frequency, where its analytic signal needs few samples."""
-    first, last = int(band.low_hz * seconds), int(high_hz * seconds)
+def _demodulate(
+    spectrum: NDArray[np.complex64], seconds: float, high_hz: float, bands: tuple[Band, ...], reach: int | None = None
+) -> _Envelope:
+    """Squared envelopes by shifting the bands to zero frequency, where their analytic signals need few samples.
+
+    Args:
+        spectrum: complex64 (n, bins).
+        seconds: length of the windows.
+        high_hz: where the bands end.
+        bands: of the same limits.
+        reach: bins of the envelope spectra that are needed; all of them by default.
+    """
+    first, last = int(bands[0].low_hz * seconds), int(high_hz * seconds)
     analytic = spectrum[:, first:last]
-    if band.whitened:
-        magnitude = np.abs(analytic)
-        analytic = analytic / np.maximum(magnitude, 1e-9 * magnitude.max(axis=1, keepdims=True) + 1e-20)
+    stacked = np.stack([_whitened(analytic) if band.whitened else analytic for band in bands], axis=1)
     samples = fft.next_fast_len(2 * (last - first))
-    complex_envelope = fft.ifft(analytic, samples, axis=1)
-    squared = complex_envelope.real**2 + complex_envelope.imag**2
-    relative = squared / (squared.mean(axis=1, keepdims=True) + 1e-30) - 1
-    spread = np.sqrt((relative**2).mean(axis=1, keepdims=True))
-    taper = np.hanning(samples).astype(np.float32)
-    padded = fft.rfft(relative / (spread + 1e-20) * taper, _PADDING * samples, axis=1)
+    complex_envelope = fft.ifft(stacked, samples, axis=-1)
+    relative = complex_envelope.real**2
+    relative += complex_envelope.imag**2
+    relative /= relative.mean(axis=-1, keepdims=True) + 1e-30
+    relative -= 1
+    spread = np.sqrt(np.einsum("...i,...i->...", relative, relative) / np.float32(samples))
+    taper, gain = _taper(samples)
+    relative *= taper
+    padded = fft.rfft(relative, _PADDING * samples, axis=-1)
     bin_hz = 1 / (_PADDING * seconds)
-    # Above the bandwidth of the band its envelope has nothing.
-    kept = min(padded.shape[1], math.ceil((high_hz - band.low_hz) / bin_hz))
-    amplitudes = np.abs(padded[:, :kept]) * np.float32(2 / taper.sum())
+    width = min(padded.shape[-1], math.ceil((high_hz - bands[0].low_hz) / bin_hz))
     low, high = (round(limit / bin_hz) for limit in _BACKGROUND_HZ)
-    background = np.median(amplitudes[:, low:high], axis=1) + np.float32(1e-9)
+    kept = padded[..., : width if reach is None else min(width, max(reach, high))]
+    amplitudes = np.sqrt(kept.real**2 + kept.imag**2)
+    amplitudes *= gain / (spread[..., None] + np.float32(1e-20))
     return _Envelope(
-        amplitudes=amplitudes.astype(np.float32),
-        background=background.astype(np.float32),
-        variation=np.log(spread[:, 0] + 1e-6).astype(np.float32),
+        amplitudes=amplitudes,
+        background=_median(amplitudes[..., low:high]) + np.float32(1e-9),
+        variation=np.log(spread + np.float32(1e-6)),
         bin_hz=bin_hz,
+        width=width,
     )
+
+
+def _whitened(analytic: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    magnitude = np.abs(analytic)
+    return np.asarray(analytic / np.maximum(magnitude, 1e-9 * magnitude.max(axis=1, keepdims=True) + 1e-20))
+
+
+def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Along the last axis, as np.median, which takes four times as long for a few thousand values."""
+    upper = values.shape[-1] // 2
+    lower = upper - 1 + values.shape[-1] % 2
+    parted = np.partition(values, (lower, upper), axis=-1)
+    return np.asarray((parted[..., lower] + parted[..., upper]) / 2)
+
+
+@lru_cache(maxsize=64)
+def _taper(samples: int) -> tuple[NDArray[np.float32], np.float32]:
+    """A Hann window, and what brings a line's amplitude under it to its height."""
+    taper = np.hanning(samples).astype(np.float32)
+    taper.flags.writeable = False
+    return taper, np.float32(2 / taper.sum())

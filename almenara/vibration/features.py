@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -35,6 +36,13 @@ class Description:
 
     features: NDArray[np.float32]
     spectra: envelope.Spectra | None
+
+    def rows(self, rows: slice) -> Description:
+        """That of some of the windows."""
+        spectra = self.spectra
+        if spectra is not None:
+            spectra = envelope.Spectra(spectra.levels[rows], spectra.frequencies[rows], spectra.variations[rows])
+        return Description(self.features[rows], spectra)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class BearingFeatures:
             )
 
     @classmethod
+    @lru_cache(maxsize=64)
     def from_input(cls, spec: BearingFeaturesInput) -> Self:
         """The extractor that a card asks for.
 
@@ -153,7 +162,7 @@ class BearingFeatures:
         if batch.ndim != 2 or batch.shape[0] == 0:
             raise InputError("window-shape", f"Windows must have the shape (n, samples); these have {batch.shape}.")
         check_windows(batch, sampling_rate_hz)
-        shaft_hz = self._shaft_hz(shaft_rpm, batch.shape[0], bearing)
+        shaft_hz = self.shaft_hz(shaft_rpm, batch.shape[0], bearing)
         parts = [
             self._describe(batch[rows], sampling_rate_hz, None if shaft_hz is None else shaft_hz[rows], bearing)
             for rows in (slice(start, start + _CHUNK) for start in range(0, batch.shape[0], _CHUNK))
@@ -161,7 +170,12 @@ class BearingFeatures:
         spectra = [part.spectra for part in parts if part.spectra is not None]
         return Description(np.concatenate([part.features for part in parts]), _joined(spectra) if spectra else None)
 
-    def _shaft_hz(self, shaft_rpm: ArrayLike | None, size: int, bearing: Bearing | None) -> NDArray[np.float64] | None:
+    def shaft_hz(self, shaft_rpm: ArrayLike | None, size: int, bearing: Bearing | None) -> NDArray[np.float64] | None:
+        """Revolutions a second of `size` windows, None where no group needs them.
+
+        Raises:
+            InputError: `shaft-rpm-missing`, `shaft-rpm-invalid` or `bearing-missing`.
+        """
         if not self.needs_rpm:
             return None
         if shaft_rpm is None:
@@ -227,12 +241,12 @@ def envelope_peaks(
 
 def peaks(spectra: envelope.Spectra, bearing: Bearing) -> tuple[Peak, ...]:
     """The evidence that `envelope_peaks` gives, from lines that were read already."""
-    level_db = spectra.levels.mean(axis=0) * (20 / np.log(10))
-    frequency = np.median(spectra.frequencies, axis=0)
+    alone = len(spectra.levels) == 1
+    level_db = (spectra.levels[0] if alone else spectra.levels.mean(axis=0)) * np.float32(20 / np.log(10))
+    frequency = spectra.frequencies[0] if alone else np.median(spectra.frequencies, axis=0)
     wanted = envelope.lines(bearing)
     found: list[Peak] = []
-    for name in dict.fromkeys(line.name for line in wanted):
-        columns = [at for at, line in enumerate(wanted) if line.name == name and not line.sideband]
+    for name, columns in _harmonics(wanted):
         band = int(level_db[:, columns].mean(axis=1).argmax())
         found += [
             Peak(
@@ -247,6 +261,15 @@ def peaks(spectra: envelope.Spectra, bearing: Bearing) -> tuple[Peak, ...]:
             for at in columns
         ]
     return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _harmonics(wanted: tuple[envelope.Line, ...]) -> tuple[tuple[str, list[int]], ...]:
+    """Each name with the positions of its lines, sidebands left out."""
+    names = dict.fromkeys(line.name for line in wanted)
+    return tuple(
+        (name, [at for at, line in enumerate(wanted) if line.name == name and not line.sideband]) for name in names
+    )
 
 
 _CHUNK = 32
@@ -281,22 +304,27 @@ def _levels(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 def _time_statistics(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Columns `_TIME_NAMES` of windows of zero mean; ratios as logarithms, which are closer to normal."""
     magnitude = np.abs(samples)
-    rms = np.sqrt((samples**2).mean(axis=1))
+    rms = np.sqrt(_mean_square(samples))
     peak, mean = magnitude.max(axis=1), magnitude.mean(axis=1)
     root = np.sqrt(magnitude).mean(axis=1) ** 2
     scaled = samples / rms[:, None]
     squared = scaled**2
+    fourth = squared**2
     columns = (
-        np.log((squared**2).mean(axis=1)),
+        np.log(fourth.mean(axis=1)),
         (squared * scaled).mean(axis=1),
         np.log(peak / rms),
         rms / mean,
         np.log(peak / mean),
         np.log(peak / root),
-        np.log((squared**3).mean(axis=1)),
-        np.sqrt((np.diff(scaled, axis=1) ** 2).mean(axis=1)),
+        np.log((fourth * squared).mean(axis=1)),
+        np.sqrt(_mean_square(scaled[:, 1:] - scaled[:, :-1])),
     )
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _mean_square(values: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.square(values).mean(axis=1))
 
 
 def _spectrum_shape(spectrum: NDArray[np.complex64], seconds: float) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,25 @@ FAULT_LINES = {"inner_race": "BPFI", "outer_race": "BPFO", "ball": "2xBSF", "cag
 
 _LEAST_PROBABILITY = 1e-3
 """One window that a model is wrongly certain of must not decide for a whole recording."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A signal and what is known of it.
+
+    Attributes:
+        signal: shape (samples,), any real dtype.
+        sampling_rate_hz: of the signal; never assumed.
+        shaft_rpm: revolutions a minute; needed when the card says so.
+        bearing: needed when the card says so.
+        unit: of the samples, when known.
+    """
+
+    signal: NDArray[Any]
+    sampling_rate_hz: float
+    shaft_rpm: float | None = None
+    bearing: Bearing | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,34 +96,80 @@ def prepare(
         InputError: the signal cannot be judged; see `windowing.check_windows`, `BearingFeatures.describe` and
             `units.factor`.
     """
-    samples = np.asarray(signal)
+    (prepared,) = prepare_many([Recorded(signal, sampling_rate_hz, shaft_rpm, bearing, unit)], spec)
+    if isinstance(prepared, InputError):
+        raise prepared
+    return prepared
+
+
+def prepare_many(signals: Sequence[Recorded], spec: BearingFeaturesInput) -> list[Prepared | InputError]:
+    """As `prepare`, for many: signals of the same length, rate and bearing are described in one go.
+
+    Returns:
+        In the order of the signals; of one that cannot be judged the error, which touches no other.
+    """
+    extractor = BearingFeatures.from_input(spec)
+    found: dict[int, Prepared | InputError] = {}
+    alike: dict[tuple[int, float, Bearing | None], list[tuple[int, _Cut]]] = {}
+    for index, recorded in enumerate(signals):
+        try:
+            cut = _cut(recorded, extractor, spec)
+        except InputError as error:
+            found[index] = error
+        else:
+            key = (cut.windows.shape[1], recorded.sampling_rate_hz, recorded.bearing)
+            alike.setdefault(key, []).append((index, cut))
+    for (_, rate, bearing), members in alike.items():
+        counts = [cut.windows.shape[0] for _, cut in members]
+        rpm = [signals[index].shaft_rpm for index, _ in members]
+        speeds = np.repeat(np.array(rpm, dtype=np.float64), counts) if extractor.needs_rpm else None
+        described = extractor.describe(np.concatenate([cut.windows for _, cut in members]), rate, speeds, bearing)
+        ends = np.cumsum(counts)
+        for (index, cut), end, count in zip(members, ends, counts, strict=True):
+            part = described.rows(slice(end - count, end))
+            found[index] = Prepared(
+                features=part.features,
+                quality=cut.quality,
+                peaks=peaks(part.spectra, bearing) if part.spectra and bearing else (),
+                rms=cut.rms,
+                windows=count,
+            )
+    return [found[index] for index in range(len(signals))]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A signal in windows, in the model's unit, float32 (windows, samples); the rest is as in `Prepared`."""
+
+    windows: NDArray[np.float32]
+    quality: tuple[str, ...]
+    rms: float
+
+
+def _cut(recorded: Recorded, extractor: BearingFeatures, spec: BearingFeaturesInput) -> _Cut:
+    samples, rate = np.asarray(recorded.signal), recorded.sampling_rate_hz
     if samples.ndim != 1 or samples.dtype.kind not in "fiu":
         raise InputError(
             "recording-shape",
             f"The signal has shape {samples.shape} and type {samples.dtype}.",
             "Give one dimension of real numbers.",
         )
-    extractor = BearingFeatures.from_input(spec)
-    gain = _gain(unit, spec)
+    gain = _gain(recorded.unit, spec)
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
-        batch = windows(samples, sampling_rate_hz, spec.window_seconds, spec.hop_seconds)
-    clipped = check_windows(batch, sampling_rate_hz)
-    scaled = batch if gain is None or gain == 1 else batch * np.float32(gain)
-    described = extractor.describe(scaled, sampling_rate_hz, shaft_rpm, bearing)
+        batch = windows(samples, rate, spec.window_seconds, spec.hop_seconds)
+        scaled = batch if gain is None or gain == 1 else batch * np.float32(gain)
+    clipped = check_windows(batch, rate)
+    if scaled is not batch:
+        check_windows(scaled, rate)
+    extractor.shaft_hz(recorded.shaft_rpm, 1, recorded.bearing)
     quality = [
-        *(["low_resolution"] if samples.size / sampling_rate_hz < spec.window_seconds * (1 - 1e-6) else []),
-        *(["narrow_band"] if sampling_rate_hz < spec.sampling_rate_hz * (1 - 1e-3) else []),
+        *(["low_resolution"] if samples.size / rate < spec.window_seconds * (1 - 1e-6) else []),
+        *(["narrow_band"] if rate < spec.sampling_rate_hz * (1 - 1e-3) else []),
         *clipped,
-        *(["no_rpm"] if shaft_rpm is None or bearing is None else []),
+        *(["no_rpm"] if recorded.shaft_rpm is None or recorded.bearing is None else []),
         *(["unit_assumed"] if gain is None else []),
     ]
-    return Prepared(
-        features=described.features,
-        quality=tuple(quality),
-        peaks=peaks(described.spectra, bearing) if described.spectra and bearing else (),
-        rms=float(batch.std(axis=1, dtype=np.float64).mean()),
-        windows=batch.shape[0],
-    )
+    return _Cut(scaled, tuple(quality), float(batch.std(axis=1, dtype=np.float64).mean()))
 
 
 def pool(probabilities: NDArray[Any]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ _LEAST_SAMPLES = 256
 _HIGHEST_RATE_HZ = 1e7
 
 _CLIPPED_SHARE = 0.002
+_LARGEST, _SMALLEST = 1e12, 1e-15
 """Share of samples that sit at the extreme value from which a window counts as clipped."""
 
 
@@ -89,7 +90,8 @@ def check_windows(batch: NDArray[Any], sampling_rate_hz: float) -> tuple[str, ..
         Quality flags: `clipped` when a window's samples pile up at its extreme value.
 
     Raises:
-        InputError: `window-too-short`, `window-not-finite` or `window-constant`, naming the first such window.
+        InputError: `window-too-short`, `window-not-finite`, `window-too-large` or `window-constant`, naming the first
+            such window.
     """
     check_rate(sampling_rate_hz)
     seconds = batch.shape[1] / sampling_rate_hz
@@ -110,8 +112,16 @@ def check_windows(batch: NDArray[Any], sampling_rate_hz: float) -> tuple[str, ..
         )
     highest = batch.max(axis=1, keepdims=True)
     lowest = batch.min(axis=1, keepdims=True)
-    # Float32 cannot resolve a vibration this small beside the offset that it rides on.
-    flat = (highest - lowest)[:, 0] <= 1e-6 * np.maximum(np.abs(highest), np.abs(lowest))[:, 0]
+    size = np.maximum(np.abs(highest), np.abs(lowest))[:, 0]
+    if (size > _LARGEST).any():
+        window = int(size.argmax())
+        raise InputError(
+            "window-too-large",
+            f"Window {window} reaches {size[window]:g}, and no sensor in any unit gives more than {_LARGEST:g}.",
+            "Check type and byte order of the samples: they are read as little-endian numbers.",
+        )
+    # Float32 cannot resolve a vibration this small beside the offset that it rides on, nor the squares of one below.
+    flat = (highest - lowest)[:, 0] <= np.maximum(1e-6 * size, _SMALLEST)
     if flat.any():
         window = int(flat.argmax())
         raise InputError(

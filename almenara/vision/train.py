@@ -18,6 +18,7 @@ from almenara.vision.images import Sample, fingerprint, groups_given
 from almenara.vision.metrics import auroc, average_precision
 from almenara.vision.normality import Padim
 from almenara.vision.plots import contact_sheet, score_histogram
+from almenara.vision.shortcuts import measure
 from almenara.vision.splits import Split, training_split
 from almenara.vision.verdict import display_range, overlay, score
 
@@ -70,6 +71,8 @@ def train(
         maps = padim.score_map(features)
         card = _card(samples, split, maps, name, method, size, false_alarm_rate, strict, region_of_interest, seed)
         scores = np.array([score(raw, card) for raw in maps])
+    with stage(progress, "comparing decoders"):
+        card = _with_shortcuts(card, samples, split, scores, extractor, padim)
     with stage(progress, "exporting"):
         graph = to_onnx(extractor, padim)
         chosen, probes = _probes(samples, split, pictures, seed)
@@ -140,6 +143,26 @@ def _card(
             "metrics": _metrics(samples, split, scores, threshold.value),
         }
     )
+
+
+def _with_shortcuts(
+    card: Card,
+    samples: Sequence[Sample],
+    split: Split,
+    scores: NDArray[np.float64],
+    extractor: Extractor,
+    padim: Padim,
+) -> Card:
+    """The card with what cheaper decoding does to the scores of pictures that were not fitted on."""
+    assert isinstance(card.input, ImageInput)  # noqa: S101  it was drafted here
+    assert card.threshold is not None  # noqa: S101
+
+    def scored(pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return np.array([score(raw, card) for raw in padim.score_map(extract(extractor, pictures))])
+
+    unknown = sorted(set(range(len(samples))) - set(split.fit))
+    files = [samples[i].file for i in unknown]
+    return card.model_copy(update={"input": measure(files, scores[unknown], card.input, card.threshold.value, scored)})
 
 
 def _training_data(samples: Sequence[Sample], split: Split) -> dict[str, object]:

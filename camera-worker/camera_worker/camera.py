@@ -262,7 +262,7 @@ class Camera:
         self._turn_began, self._starved = self._seen_at, False
         self._generation = frame.generation
         try:
-            prepared = await self._thread.run(self._preparer.prepare, frame)
+            prepared = await self._thread.run(self._preparer.prepare, frame, self._scoring.jpeg_quality)
             self._condition = prepared.condition
             picture = Picture(frame, prepared, taken_at, self._position(frame))
             while not await self._scoring.take(picture) and self._plays and not self._stopping:

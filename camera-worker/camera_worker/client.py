@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from almenara.contracts import VisionVerdict
 from almenara.errors import AlmenaraError
 from almenara.redaction import redact, redact_address
+from almenara.vision.images import EXACT_QUALITY, QUALITY_HEADER, SENT_QUALITY
 
 _MOST_DETAIL = 300
 _MOST_ANSWER_BYTES = 16 * 2**20  # a verdict with its overlay may be some MB
@@ -101,6 +102,7 @@ class VisionClient:
         self._headers = {"Content-Type": "image/jpeg"} | ({"X-API-Key": key} if key else {})
         self._timeout = timeout
         self._usual = timeout  # seconds that the latest verdict took
+        self._frugal: set[str] = set()
         self.breaker = breaker or CircuitBreaker()
         self._session: aiohttp.ClientSession | None = None
 
@@ -116,6 +118,10 @@ class VisionClient:
         if self._session:
             await self._session.close()
 
+    def jpeg_quality(self, model: str) -> int:
+        """At which to encode the next picture for a model: the best, until the API says that less does."""
+        return SENT_QUALITY if model in self._frugal else EXACT_QUALITY
+
     async def predict(self, jpeg: bytes, model: str, *, overlay: bool = False) -> VisionVerdict:
         """The verdict on a JPEG picture, with the heatmap over the picture when `overlay` is set.
 
@@ -125,7 +131,7 @@ class VisionClient:
             raise ApiAwayError(f"The API at {self._label} is away.", "It is tried again all the time.")
         asked_at = time.monotonic()
         try:
-            status, body = await self._post(jpeg, model, overlay=overlay)
+            status, headers, body = await self._post(jpeg, model, overlay=overlay)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self.breaker.failed()
             reason = "no answer in time" if isinstance(error, TimeoutError) else redact(_plain(error))
@@ -145,9 +151,13 @@ class VisionClient:
             raise ApiRefusedError(f"The API refuses the request ({status}): {self._detail(body)}")
         verdict = _verdict(body, model)
         self._usual = time.monotonic() - asked_at
+        if headers.get(QUALITY_HEADER) == str(SENT_QUALITY):
+            self._frugal.add(model)
+        else:
+            self._frugal.discard(model)
         return verdict
 
-    async def _post(self, jpeg: bytes, model: str, *, overlay: bool) -> tuple[int, bytes]:
+    async def _post(self, jpeg: bytes, model: str, *, overlay: bool) -> tuple[int, Mapping[str, str], bytes]:
         if self._session is None:
             raise RuntimeError("use VisionClient as a context manager")
         address = f"{self._url}/v1/vision/{model}/predict"
@@ -157,7 +167,7 @@ class VisionClient:
         async with self._session.post(
             address, params=parameters, data=jpeg, timeout=timeout, allow_redirects=False
         ) as response:
-            return response.status, await _read(response.content)
+            return response.status, response.headers, await _read(response.content)
 
     @property
     def _patience(self) -> float:

@@ -95,6 +95,11 @@ class Scoring:
             return None
         return self._unanswered_since if self.blindness.of_detection else self._unsighted_since
 
+    @property
+    def jpeg_quality(self) -> int:
+        """At which to encode the next picture, 95 or 100."""
+        return self._client.jpeg_quality(self._config.model)
+
     async def take(self, picture: Picture) -> bool:
         """Scores a picture or notes that it cannot be; False when the same picture is worth asking about again."""
         condition = picture.prepared.condition

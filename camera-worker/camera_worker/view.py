@@ -11,9 +11,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from almenara.vision.images import SENT_LONGEST_SIDE
 from camera_worker.config import Polygon, RegionConfig
 
-LONGEST_SIDE = 1024
 MASK_GREY = 128
 """Value of all channels where the mask lies, whatever the camera shows there."""
 
@@ -143,5 +143,5 @@ def _span(start: float, length: float, pixels: int) -> tuple[int, int]:
 
 
 def _within(width: int, height: int) -> tuple[int, int]:
-    scale = min(1.0, LONGEST_SIDE / max(width, height))
+    scale = min(1.0, SENT_LONGEST_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import errno
 import ipaddress
 import logging
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -77,6 +80,30 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Stops in steps: not ready but serving, then finishing what runs and refusing what is new, then gone."""
+
+    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+        super().__init__(config)
+        self.refusing = False
+        self._drain_seconds = drain_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._wait(self._drain_seconds, lambda: False)
+        self.refusing = True
+        for server in self.servers:
+            server.close()
+        # uvicorn itself would now close the idle connections, on which a client may just be sending its next request.
+        await self._wait(self.config.timeout_graceful_shutdown or 0, lambda: not self.server_state.tasks)
+        self.config.timeout_graceful_shutdown = 1
+        await super().shutdown(sockets)
+
+    async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not done() and not self.force_exit:  # noqa: ASYNC110  uvicorn has flags
+            await asyncio.sleep(0.05)
+
+
 def _serve(settings: Settings, listener: socket.socket, access: Access) -> int:
     app = create_app(settings, access)
     config = uvicorn.Config(
@@ -86,8 +113,9 @@ def _serve(settings: Settings, listener: socket.socket, access: Access) -> int:
         server_header=False,
         timeout_graceful_shutdown=round(settings.request_timeout_seconds) + 1,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, settings.drain_seconds)
     app.state.stopping = lambda: server.should_exit
+    app.state.refusing = lambda: server.refusing
     logging.getLogger("uvicorn.error").addFilter(lambda line: not _is_traceback_of_failure(app, line))
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
 from almenara.errors import InputError
+from almenara_api.patience import left
 from almenara_api.problems import Problem
 
 FORM = "multipart/form-data"
@@ -31,7 +32,7 @@ def media_type(request: Request, accepted: Collection[str]) -> str:
 async def read_body(request: Request, timeout_seconds: float) -> bytes:
     """The whole body, within the deadline and the service's size limit."""
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(left(timeout_seconds)):
             return await request.body()
     except TimeoutError:
         raise _too_slow(timeout_seconds) from None
@@ -40,7 +41,7 @@ async def read_body(request: Request, timeout_seconds: float) -> bytes:
 async def read_form_files(request: Request, timeout_seconds: float, most: int) -> tuple[bytes, ...]:
     """The files of a multipart form, in its fields `file`, in their order; `most` at the most."""
     try:
-        async with asyncio.timeout(timeout_seconds), request.form(max_files=most, max_fields=8) as form:
+        async with asyncio.timeout(left(timeout_seconds)), request.form(max_files=most, max_fields=8) as form:
             files = [await file.read() for file in form.getlist("file") if isinstance(file, UploadFile)]
     except TimeoutError:
         raise _too_slow(timeout_seconds) from None

@@ -59,6 +59,10 @@ class ModelCache:
             return ()
         return index.entries if index.origin == self.origin else ()
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether this very version was in service last, under whichever alias."""
+        return any(each.model_copy(update={"alias": entry.alias}) == entry for each in self.entries())
+
     def new_folder(self) -> tempfile.TemporaryDirectory[str]:
         """A folder beside the packages, to fetch into."""
         self.root.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="-")
+_trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
@@ -22,8 +23,13 @@ def set_request_id(value: str) -> None:
     _request_id.set(value)
 
 
+def set_trace_id(value: str) -> None:
+    """Name the trace of the current request, 32 hexadecimal digits."""
+    _trace_id.set(value)
+
+
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message and request id, then whatever was passed as `extra`."""
+    """Time, level, logger, message, ids of request and trace (where there is one), then what was passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -33,6 +39,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "request_id": current_request_id(),
         }
+        if trace_id := _trace_id.get():
+            line["trace_id"] = trace_id
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

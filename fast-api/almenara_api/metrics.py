@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from almenara.contracts import VibrationVerdict
 from almenara_api.store import Snapshot
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -45,10 +47,64 @@ class AlarmGauges:
         self.disk_size = gauge("disk_size_bytes", "Size of the disk of the var folder")
 
 
+class ShadowMetrics:
+    """Challengers beside their champions."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.served = Gauge(
+            "almenara_shadow_served", "1 for each challenger that is loaded", ["name", "version"], registry=registry
+        )
+        self.requests = Counter(
+            "almenara_shadow_requests",
+            "Requests that a challenger could have judged too: compared, failed, dropped",
+            ["name", "version", "outcome"],
+            registry=registry,
+        )
+        self.labels_differ = Counter(
+            "almenara_shadow_labels_differ",
+            "Inputs that the challenger labels otherwise than its champion",
+            ["name", "version"],
+            registry=registry,
+        )
+        self.difference = Histogram(
+            "almenara_shadow_difference",
+            "How far the challenger's judgement is from its champion's, 0 to 1",
+            ["name", "version"],
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "almenara_shadow_seconds",
+            "Judging the same request, by the model that did it: champion or challenger",
+            ["name", "model"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+
+class Spans(Protocol):
+    """Where traces hear of a request's stages and of its model."""
+
+    def stage(self, task: str, stage: str, /) -> AbstractContextManager[object]:
+        """Lasts as long as one stage of the current request."""
+
+    def model(self, name: str, version: str, /) -> None:
+        """The current request is about that model."""
+
+
+class _NoSpans:
+    def stage(self, *_: str) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def model(self, *_: str) -> None:
+        pass
+
+
 class Metrics:
     """The service's instruments, on a registry of their own so that two apps in one process do not mix."""
 
     def __init__(self) -> None:
+        self.spans: Spans = _NoSpans()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -60,14 +116,24 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "almenara_stage_seconds",
-            "One stage of a request: read, queue, decode, inference, render, alarm",
+            "One stage of a request: read, queue, decode, features, inference, render, alarm",
             ["task", "stage"],
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stack_size = Histogram(
+            "almenara_inference_stack",
+            "Requests that were judged in one call",
+            ["task"],
+            buckets=(1, 2, 4, 8, 16),
             registry=self.registry,
         )
         self.problems = Counter("almenara_problems", "Error answers by code", ["code"], registry=self.registry)
         self.anomaly = Histogram(
             "almenara_anomaly", "Anomaly of verdicts, 0 to 1", ["model"], buckets=_SCORES, registry=self.registry
+        )
+        self.abstentions = Counter(
+            "almenara_abstentions", "Verdicts whose classifier named no fault", ["model"], registry=self.registry
         )
         self.in_flight = Gauge(
             "almenara_inference_in_flight", "Inference jobs running or queued", registry=self.registry
@@ -87,8 +153,15 @@ class Metrics:
         self.registry_up = Gauge(
             "almenara_registry_up", "1 when the last poll of the registry succeeded", registry=self.registry
         )
+        self.asset_windows = Counter(
+            "almenara_asset_windows",
+            "Requests with an asset or a key: kept, late, replayed (a repeat), lost (judged, and in no trend)",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.alarms_raised = Counter("almenara_alarms_raised", "Alarms raised", ["source"], registry=self.registry)
         self.alarms = AlarmGauges(self.registry)
+        self.shadow = ShadowMetrics(self.registry)
 
     def show_models(self, snapshot: Snapshot) -> None:
         """Set the gauges of the models and of the registry."""
@@ -100,13 +173,29 @@ class Metrics:
         self.refused.clear()
         for name, refusal in snapshot.refused.items():
             self.refused.labels(name, refusal.entry.version).set(1)
+        self.shadow.served.clear()
+        for name, loaded in snapshot.challengers.items():
+            self.shadow.served.labels(name, loaded.entry.version).set(1)
+
+    def jobs_in_flight(self) -> float:
+        """Inference jobs that run or wait."""
+        (family,) = self.in_flight.collect()
+        return family.samples[0].value
+
+    def show_vibration(self, verdict: VibrationVerdict) -> None:
+        """Count a verdict's abstention, and its anomaly where a baseline gave one."""
+        if verdict.abstained:
+            self.abstentions.labels(verdict.model.name).inc()
+        if verdict.novelty is not None:
+            self.anomaly.labels(verdict.novelty.model.name).observe(verdict.novelty.anomaly)
 
     @contextmanager
     def stage(self, task: str, stage: str) -> Iterator[None]:
         """Measure one stage of a request, failed ones too."""
         start = time.perf_counter()
         try:
-            yield
+            with self.spans.stage(task, stage):
+                yield
         finally:
             self.stage_seconds.labels(task, stage).observe(time.perf_counter() - start)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from almenara_api.patience import left
 from almenara_api.problems import Problem
 
 Result = TypeVar("Result")
@@ -49,8 +50,8 @@ class BoundedPool:
         return future
 
     async def result(self, future: Future[Result]) -> Result:
-        """What a job returns; TimeoutError after `timeout_seconds`."""
-        async with asyncio.timeout(self.timeout_seconds):
+        """What a job returns; TimeoutError after `timeout_seconds`, or at the request's own deadline."""
+        async with asyncio.timeout(left(self.timeout_seconds)):
             return await asyncio.wrap_future(future)
 
     def close(self) -> None:

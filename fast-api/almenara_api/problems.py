@@ -17,6 +17,7 @@ from almenara_api.logs import current_request_id
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:almenara:problem:"
+PROTOCOL_PATH = "/v2"
 
 _STATUS_BY_CODE = {
     "alarm-unknown": 404,
@@ -30,6 +31,7 @@ _STATUS_BY_CODE = {
     "image-type": 415,
     "recording-type": 415,
     "media-type": 415,
+    "content-encoding": 415,
     "image-empty": 400,
     "image-truncated": 400,
     "image-corrupt": 400,
@@ -65,6 +67,12 @@ class ProblemDetails(BaseModel):
     instance: str = Field(description="this one request, as it is named in the service's log")
 
 
+class ProtocolProblem(ProblemDetails):
+    """The body of every error answer under /v2: problem details, with the member that the protocol's clients read."""
+
+    error: str = Field(description="detail and remedy, as the Open Inference Protocol has it")
+
+
 class Problem(AlmenaraError):  # noqa: N818  the name that RFC 9457 gives it
     """An answer that is no verdict: what HTTP status it has, and why."""
 
@@ -76,8 +84,8 @@ class Problem(AlmenaraError):  # noqa: N818  the name that RFC 9457 gives it
         self.code = code
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
-        """The problem as an answer to the current request."""
+    def details(self, path: str) -> ProblemDetails:
+        """The body of the answer to the current request, which went to a path."""
         details = ProblemDetails(
             type=TYPE_PREFIX + self.code,
             title=self.code.replace("-", " ").capitalize(),
@@ -86,7 +94,13 @@ class Problem(AlmenaraError):  # noqa: N818  the name that RFC 9457 gives it
             remedy=self.remedy,
             instance=f"urn:almenara:request:{current_request_id()}",
         )
-        return Response(details.model_dump_json(), self.status, self.headers, media_type=MEDIA_TYPE)
+        if path == PROTOCOL_PATH or path.startswith(f"{PROTOCOL_PATH}/"):
+            return ProtocolProblem(**dict(details), error=str(self))
+        return details
+
+    def response(self, path: str) -> Response:
+        """The problem as that answer."""
+        return Response(self.details(path).model_dump_json(), self.status, self.headers, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: InputError) -> Problem:
@@ -105,6 +119,17 @@ def internal_error() -> Problem:
     )
 
 
+def shutting_down() -> Problem:
+    """What a client is told of a service that ends."""
+    return Problem(
+        503,
+        "shutting-down",
+        "The service is being shut down.",
+        "Send the request again: another instance answers it, or this one once it is back.",
+        headers={"Retry-After": "1"},
+    )
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the app's routes as problem+json."""
     app.add_exception_handler(Problem, _on_problem)
@@ -113,12 +138,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def responses(*statuses: int, details: type[ProblemDetails] = ProblemDetails) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the error answers of a route."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}},
+            "content": {MEDIA_TYPE: {"schema": details.model_json_schema()}},
         }
         for status in statuses
     }
@@ -133,7 +158,7 @@ def sentence(error: Mapping[str, Any]) -> str:
 
 def _answer(request: Request, problem: Problem) -> Response:
     request.state.problem_code = problem.code  # for the log and the metrics
-    return problem.response()
+    return problem.response(request.url.path)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -155,6 +180,16 @@ async def _on_invalid_parameters(request: Request, error: Exception) -> Response
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  it is registered for this class alone
+    cause = error.__cause__
+    if isinstance(cause, InputError):  # FastAPI hides what went wrong while it read a body
+        return _answer(request, problem_of(cause))
+    if isinstance(cause, Problem):
+        return _answer(request, cause)
+    if isinstance(cause, ValueError | RecursionError):
+        remedy = "Send JSON in UTF-8; the fields of the body are listed under /docs."
+        return _answer(
+            request, Problem(422, "parameters-invalid", f"body: it cannot be read as JSON: {cause}.", remedy)
+        )
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-").replace("'", "")
     fact = f"{request.method} {request.url.path}: {error.detail}."
     remedy = "The routes are listed under /docs."

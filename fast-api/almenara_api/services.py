@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import APIKeyHeader
@@ -27,13 +27,19 @@ from almenara_api.assets import AssetWatch
 from almenara_api.cache import ModelCache
 from almenara_api.feed import ChangeFeed, newest
 from almenara_api.inference import InferencePool
+from almenara_api.loading import Loaded
 from almenara_api.metrics import Metrics
 from almenara_api.pools import AlarmPool
-from almenara_api.problems import Problem
+from almenara_api.problems import Problem, shutting_down
+from almenara_api.pyfuncs import PyfuncModels
 from almenara_api.record import Wanted
-from almenara_api.store import Loaded, ModelStore, Snapshot, Source
+from almenara_api.shadow import Shadow
+from almenara_api.store import ModelStore, Snapshot
 from almenara_api.usage import UsageCount
 from almenara_api.watch import AlarmWatch
+
+if TYPE_CHECKING:
+    from almenara.registry import Registry
 
 _HOW_TO_REGISTER = (
     "Train one and it is promoted when it passes its gates: `almenara train vision --data FOLDER` or "
@@ -53,6 +59,8 @@ class Services:
     access: Access
     metrics: Metrics
     models: ModelStore
+    pyfuncs: PyfuncModels
+    shadow: Shadow
     pool: InferencePool
     office: AlarmOffice
     assets: AssetWatch
@@ -64,6 +72,7 @@ class Services:
     watch: AlarmWatch
     usage: UsageCount
     pages: Mapping[str, Pages]
+    stopping: Callable[[], bool]
 
     @classmethod
     def start(
@@ -106,6 +115,14 @@ class Services:
             access,
             metrics,
             models,
+            PyfuncModels(
+                settings.pyfunc_models, lambda: _open_registry(settings.tracking_uri), settings.model_poll_seconds
+            ),
+            Shadow(
+                lambda: models.snapshot.challengers,
+                lambda: metrics.jobs_in_flight() < (os.cpu_count() or 1),
+                metrics.shadow,
+            ),
             pool,
             office,
             assets,
@@ -117,19 +134,27 @@ class Services:
             watch=AlarmWatch(office, settings.var_dir.resolve(), metrics.alarms),
             usage=UsageCount(),
             pages=_open_pages(office.config),
+            stopping=stopping,
         )
         services.models.start()
+        if settings.pyfunc_models:
+            services.pyfuncs.start()
+        services.shadow.start()
         services.wanted.start()
         services.office.start()
+        services.assets.start()
         services.watch.start()
         return services
 
     def close(self) -> None:
         """Stop every thread; jobs that run end first."""
         self.models.stop()
+        self.pyfuncs.stop()
+        self.shadow.close()
         self.pool.close()
         self.wanted.close()
         self.watch.close()
+        self.assets.close()
         for alarm_pool in (self.figures, self.files, self.alarms):
             alarm_pool.close()
         self.office.close()
@@ -172,14 +197,24 @@ class Services:
         return None
 
     def not_ready(self) -> Problem | None:
+        """Why no more requests should be sent here, or None while they should."""
+        return shutting_down() if self.stopping() else self.without_models()
+
+    def without_models(self) -> Problem | None:
         """Why no model is in service, or None when there is one."""
         snapshot = self.models.snapshot
-        return None if snapshot.loaded else _nothing_loaded(snapshot)
+        return None if snapshot.loaded or self.pyfuncs.in_service else _nothing_loaded(snapshot)
 
-    def _loaded(self, name: str, task: Task) -> Loaded:
+    def loaded(self, name: str) -> Loaded:
+        """What is in service under a name, whatever it judges, else the Problem that says why there is nothing."""
+        return self._loaded(name, None)
+
+    def _loaded(self, name: str, task: Task | None) -> Loaded:
         snapshot = self.models.snapshot
         if name in snapshot.loaded:
-            return snapshot.loaded[name]
+            found = snapshot.loaded[name]
+            self.metrics.spans.model(name, found.entry.version)
+            return found
         if name in snapshot.refused:
             refusal = snapshot.refused[name]
             raise Problem(
@@ -197,13 +232,13 @@ class Services:
         there = sorted(
             name
             for name, found in snapshot.loaded.items()
-            if found.entry.task == task and found.entry.role != "novelty"
+            if task is None or (found.entry.task == task and found.entry.role != "novelty")
         )
         raise Problem(
             404,
             "model-unknown",
             f"No model named {name!r} is in service.",
-            f"The {task} models in service: {', '.join(there) or 'none'}.",
+            f"The {task or 'registered'} models in service: {', '.join(there) or 'none'}.",
         )
 
 
@@ -287,12 +322,12 @@ def _open_pages(config: AlarmsConfig) -> Mapping[str, Pages]:
     return {language: Pages(language, time_zone=config.time_zone) for language in (config.language, *LANGUAGES)}
 
 
-def _open_registry(tracking_uri: str) -> Source:
+def _open_registry(tracking_uri: str) -> Registry:
     """The registry; imported in the store's own thread because MLflow takes seconds.
 
     The next poll is the retry, so MLflow's own retries are off whatever the parent process prefers for itself.
     """
-    os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"})
+    os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"})
     from almenara.registry import Registry
 
     return Registry(tracking_uri)

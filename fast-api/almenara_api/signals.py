@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from almenara.errors import InputError
 from almenara.vibration.signals import agreed_rate, parse_signal
@@ -20,6 +23,35 @@ RAW = "application/octet-stream"
 FILES = ("application/x-npy", "audio/wav", "text/csv")
 
 Signal = NDArray[np.float32]
+
+_TEXT = r"^[^\x00-\x1f\x7f]+$"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_AHEAD = timedelta(minutes=5)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment(value: object) -> datetime:
+    """A moment of the past, as RFC 3339 writes it; the clock that it was read from may be a little ahead."""
+    if isinstance(value, str) and _RFC3339.fullmatch(value):
+        try:
+            value = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            value = None
+    if not isinstance(value, datetime):
+        raise PydanticCustomError(
+            "moment", "write it as RFC 3339 with an offset: 2026-11-22T14:05:00Z; a + in an address is %2B"
+        )
+    if not _EPOCH <= value <= datetime.now(UTC) + _AHEAD:
+        raise PydanticCustomError("moment", "it is before 1970 or over 5 minutes in the future: correct the clock")
+    return value
+
+
+Moment = Annotated[
+    AwareDatetime,
+    Field(strict=False),
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 class VibrationParameters(BaseModel):
@@ -37,8 +69,21 @@ class VibrationParameters(BaseModel):
         default=None,
         min_length=1,
         max_length=200,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
-        description="the machine; its baseline then decides its alarm",
+        pattern=_TEXT,
+        description="the machine; its baseline then decides its alarm, and its trend keeps the verdict",
+    )
+    channel: str | None = Field(
+        default=None, min_length=1, max_length=100, pattern=_TEXT, description="the sensor, such as drive end"
+    )
+    measured_at: Moment | None = Field(
+        default=None, description="end of the window, RFC 3339 with an offset; else it ended when it arrived"
+    )
+    record_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=_TEXT,
+        description="your own id of the recording; the same again of the same asset and channel is a repeat",
     )
 
 
@@ -71,6 +116,7 @@ class VibrationJson(VibrationParameters):
                 "bearing": "6205-2RS",
                 "unit": "g",
                 "asset": "pump-1",
+                "channel": "drive end",
             }
         }
     )

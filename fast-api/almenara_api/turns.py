@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from almenara_api.patience import left
+
 
 class Turns:
     """Hands out turns. A process orders only its own windows: those sent to another are unknown to it."""
@@ -64,7 +66,7 @@ class Turn:
     async def come(self, timeout_seconds: float) -> None:
         """Wait for earlier ones of the asset; returns after the timeout too, since a late window beats a lost one."""
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(left(timeout_seconds)):
                 while (earlier := self._turns.before(self)) is not None:
                     await earlier.over.wait()
         except TimeoutError:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,7 @@ WINDOWS = int(os.environ.get("ALMENARA_TEST_WINDOWS", "600"))
 RAISES = 2  # a third within a minute would be chattering, whose end only the clock decides
 BURSTS = 4  # before each raise, too short to become an alarm
 CLIENTS = 6
+REPEATED = 10
 ASSET = "pump-1"
 WORKER = "worker-1"
 AT_ONCE = Rule(on_delay_seconds=0, off_delay_seconds=0, cooldown_seconds=0)
@@ -56,8 +58,19 @@ class Clients:
         self._turn = itertools.count()
         self.unanswered = 0
         self.posted = 0
+        self.repeated = 0
 
     def post(self, body: bytes) -> None:
+        """A window; every tenth is sent once more, which changes nothing."""
+        key = str(uuid.uuid4())
+        first = self._send(body, key)
+        if self.posted % REPEATED == 0:
+            again = self._send(body, key)
+            assert (again.headers.get("idempotent-replayed"), again.content) == ("true", first.content)
+            self.repeated += 1
+        self.posted += 1
+
+    def _send(self, body: bytes, key: str) -> httpx.Response:
         for _ in range(2 * len(self._apis)):
             api = self._apis[next(self._turn) % len(self._apis)]
             try:
@@ -65,14 +78,13 @@ class Clients:
                     "/v1/vibration/bearing/predict",
                     content=body,
                     params=POSTED,
-                    headers={"content-type": "application/octet-stream"},
+                    headers={"content-type": "application/octet-stream", "Idempotency-Key": key},
                 )
             except httpx.TransportError:
                 self.unanswered += 1
                 continue
             assert answer.status_code == 200, answer.text
-            self.posted += 1
-            return
+            return answer
         raise AssertionError("no service answers")
 
     def acknowledge(self) -> None:
@@ -238,6 +250,7 @@ def test_three_processes_of_which_one_is_killed_and_a_worker_log_and_tell_what_o
 
     assert clients.posted >= WINDOWS
     assert clients.unanswered > 0, "the kill met no request"
+    assert clients.repeated >= WINDOWS // REPEATED // 2
     assert steps(log) == expected
     assert all(later.previous is earlier.phase for earlier, later in itertools.pairwise(log))
     to_tell = {(each.key, str(each.change)) for each in log if each.change in (Change.RAISED, Change.RETURNED)}

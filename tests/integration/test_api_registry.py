@@ -124,3 +124,42 @@ def in_service(api: RunningApi) -> str | None:
     """Since when the one model is in service, None while there is none."""
     rows = models(api)
     return str(rows[0]["loaded_since"]) if rows else None
+
+
+@pytest.mark.slow
+def test_a_challenger_judges_in_the_shadow_and_a_corrupt_version_is_refused(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
+    registry = Registry(address)
+    for offset in (0.0, 0.01):
+        registry.register(vision_candidate("shadowed", offset), "tests")
+    registry.promote("shadowed", "1", reason="first")
+    registry.challenge("shadowed", "2")
+    with running_api(tmp_path / "var", POLL | {"MLFLOW_TRACKING_URI": address}) as api:
+        wait_until(lambda: challenger(api)["version"] == "2", 30, api.log)
+        for _ in range(5):
+            assert answering_version(api, "shadowed") == "1"
+        wait_until(lambda: challenger(api)["comparison"]["requests"] >= 1, 30, api.log)
+        compared = challenger(api)["comparison"]
+        assert compared["requests"] + compared["dropped"] + compared["failed"] <= 5
+        assert compared["failed"] == 0
+        assert compared["mean_difference"] > 0
+        assert (
+            'almenara_shadow_requests_total{name="shadowed",outcome="compared",version="2"}'
+            in api.http.get("/metrics").text
+        )
+
+        registry.register(vision_candidate("shadowed", 0.02), "tests")
+        newest = max((tmp_path / "mlflow").rglob("model.onnx"), key=lambda file: file.stat().st_mtime)
+        newest.write_bytes(newest.read_bytes()[:200])
+        registry.promote("shadowed", "3", reason="on trust", force=True)
+        wait_until(lambda: models(api)[0]["refused"] is not None, 30, api.log)
+        (row,) = models(api)
+        assert (row["version"], row["refused"]["version"]) == ("1", "3")
+        assert "no usable ONNX graph" in row["refused"]["reason"]
+        assert answering_version(api, "shadowed") == "1"
+
+
+def challenger(api: RunningApi) -> dict[str, Any]:
+    """The challenger of the one model, with nothing while it has none."""
+    (row,) = models(api)
+    return dict(row["challenger"] or {"version": None})

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
 from almenara import servable
+from almenara.comparison import PromotionError
 from almenara.errors import GateError, RegistryError
 from almenara.registry import Registry
 from almenara.training import Trainer
@@ -56,6 +58,43 @@ def test_rollback_walks_back_through_every_champion(registry: Registry) -> None:
     assert [registry.rollback("walked", reason="back").version for _ in range(3)] == ["3", "2", "1"]
     with pytest.raises(RegistryError, match="no champion before version 1"):
         registry.rollback("walked", reason="again")
+
+
+@pytest.mark.slow
+def test_a_training_that_is_worse_registers_and_says_why_it_is_not_promoted(registry: Registry) -> None:
+    better = vision_candidate("trained")
+    worse = replace(better, card=better.card.model_copy(update={"metrics": {"held-out-groups": {"image_auroc": 0.7}}}))
+    trainer = Trainer(registry, "tests", promote=True)
+    assert trainer.register(better).ref.alias == "champion"
+    second, third = trainer.register(worse), trainer.register(better)
+    assert (second.ref.version, second.ref.alias) == ("2", None)
+    assert "Not promoted: trained version 2 is worse than the champion, version 1" in second.sentence
+    assert "almenara models promote trained 2 --force" in second.sentence
+    assert (third.ref.version, third.ref.alias) == ("3", "champion")
+    assert registry.champion("trained").version == "3"
+
+
+@pytest.mark.slow
+def test_a_champion_whose_files_are_gone_gives_way_to_force_alone(tmp_path: Path) -> None:
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}")
+    for _ in range(2):
+        registry.register(vision_candidate("lost"), "tests")
+    registry.promote("lost", "1", reason="first")
+    for card in (tmp_path / "mlflow" / "artifacts").rglob("package/card.json"):
+        card.unlink()
+    with pytest.raises(PromotionError, match="cannot be compared with the champion, version 1"):
+        registry.promote("lost", "2", reason="the other one")
+    assert registry.promote("lost", "2", reason="the other one", force=True).version == "2"
+
+
+@pytest.mark.slow
+def test_rollback_passes_over_a_version_that_was_deleted(registry: Registry) -> None:
+    for _ in range(3):
+        registry.register(vision_candidate("thinned"), "tests")
+    for version in ("1", "2", "3"):
+        registry.promote("thinned", version, reason="tried")
+    MlflowClient(registry.tracking_uri).delete_model_version("thinned", "2")
+    assert registry.rollback("thinned", reason="back").version == "1"
 
 
 def test_a_name_keeps_its_kind(registry: Registry) -> None:

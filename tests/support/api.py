@@ -56,6 +56,7 @@ class FolderRegistry:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.champions: dict[str, tuple[Card, str]] = {}
+        self.challengers: dict[str, str] = {}
         self.created_ms = 0
         self.away = False
         self.artifacts_away = False
@@ -66,11 +67,25 @@ class FolderRegistry:
         self.champions[candidate.card.name] = (candidate.card, version)
         return servable.write(candidate, self.root / candidate.card.name / version)
 
+    def challenge(self, candidate: Candidate, version: str) -> Path:
+        """Add a version and make it challenger; returns the package's folder."""
+        self.challengers[candidate.card.name] = version
+        return servable.write(candidate, self.root / candidate.card.name / version)
+
     def served(self) -> list[Served]:
         if self.away:
             raise RegistryError("The registry does not answer.")
         return [
-            Served(name, version, "champion", card.task, card.role, card.asset, self.created_ms)
+            Served(
+                name,
+                version,
+                "champion",
+                card.task,
+                card.role,
+                card.asset,
+                self.created_ms,
+                challenger=self.challengers.get(name),
+            )
             for name, (card, version) in self.champions.items()
         ]
 

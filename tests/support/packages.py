@@ -19,9 +19,9 @@ SIZE, GRID = 32, 8
 LABELS = ("ball", "inner_race", "normal", "outer_race")
 
 
-def vision_candidate(name: str = "darkness") -> Candidate:
-    """How dark a picture is, on an 8x8 grid of cells: black is 1, white is 0."""
-    constants = {"scale": np.float32(-1 / 255), "one": np.float32(1)}
+def vision_candidate(name: str = "darkness", offset: float = 0.0) -> Candidate:
+    """How dark a picture is, on an 8x8 grid of cells: black is 1, white is 0, both shifted by `offset`."""
+    constants = {"scale": np.float32(-1 / 255), "one": np.float32(1 + offset)}
     cells = np.array([0, GRID, SIZE // GRID, GRID, SIZE // GRID, 3], dtype=np.int64)
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
@@ -46,7 +46,7 @@ def vision_candidate(name: str = "darkness") -> Candidate:
     rng = np.random.default_rng(0)
     probes = np.clip(rng.normal(200, 10, (80, SIZE, SIZE, 3)) - rng.choice([0, 120], 80)[:, None, None, None], 0, 255)
     probes = probes.astype(np.uint8)
-    dark = 1 - probes.astype(np.float64) / 255
+    dark = 1 + offset - probes.astype(np.float64) / 255
     reference = {
         "map": dark.reshape(-1, GRID, SIZE // GRID, GRID, SIZE // GRID, 3).mean(axis=(2, 4, 5)),
         "embedding": dark.mean(axis=(1, 2)),
@@ -56,10 +56,11 @@ def vision_candidate(name: str = "darkness") -> Candidate:
         task="vision",
         role="anomaly",
         method="darkness",
+        metrics={"held-out-groups": {"image_auroc": 0.9}},
         input=ImageInput(height=SIZE, width=SIZE),
         labels=("normal", "anomaly"),
         display_range=(0.2, 0.8),
-        training_data={"origin": "drawn"},
+        training_data={"origin": "drawn", "fingerprint": "drawn"},
         created_at=datetime.now(UTC),
     )
     normal = rng.uniform(0.15, 0.3, (60, 1, 1)) + rng.normal(0, 0.01, (60, GRID, GRID))
@@ -93,9 +94,10 @@ def classifier_candidate(name: str = "bearing") -> Candidate:
         task="vibration",
         role="classifier",
         method="linear",
+        metrics={"leave-one-fault-size-out": {"macro_f1": 0.9}},
         input=spec,
         labels=LABELS,
-        training_data={"origin": "drawn"},
+        training_data={"origin": "drawn", "fingerprint": "drawn"},
         created_at=datetime.now(UTC),
     )
     return Candidate(
@@ -142,12 +144,13 @@ def novelty_candidate(healthy: np.ndarray, asset: str = "pump-1", name: str = "b
         task="vibration",
         role="novelty",
         method="rms",
+        metrics={"group cross-validation": {"false_alarm_rate": 0.04, "promised": 0.05}},
         asset=asset,
         input=spec,
         labels=("normal", "anomaly"),
         threshold=conformal_threshold(scores, [str(index) for index in range(60)], 0.05),
         calibration_scores=tuple(float(each) for each in scores),
-        training_data={"origin": "drawn"},
+        training_data={"origin": "drawn", "fingerprint": "drawn"},
         created_at=datetime.now(UTC),
     )
     return Candidate(card, graph, probes, {"score": judge(probes)}, {"score": interquartile_range(scores)})

@@ -65,7 +65,13 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[str]:
         *("--default-artifact-root", (folder / "artifacts").as_uri()),
         *("--allowed-hosts", f"localhost:{port},127.0.0.1:{port}"),
     ]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Webhooks go to https and to public addresses alone unless these say otherwise.
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    }
     with running(command, folder / "mlflow.log", ready=lambda: answers(f"{address}/health"), environment=environment):
         yield address
 

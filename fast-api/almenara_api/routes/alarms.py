@@ -26,6 +26,7 @@ linked_router = APIRouter(prefix="/v1/alarms", tags=["alarms"])
 """What a signed link opens too."""
 
 AlarmId = Annotated[str, Path(max_length=36, pattern=NO_NUL, description="UUID of the alarm")]
+_ACTED = responses(401, 404, 409, 413, 415, 422, 503)
 _SHOWN = frozenset({"image/jpeg", "image/png", "application/json"})
 
 
@@ -80,7 +81,7 @@ async def kpi(
     return await services.figures.run(partial(judging.figures, services.office.store, begin, end, operators))
 
 
-@router.get("/{alarm_id}", summary="One alarm", responses=responses(401, 404, 503))
+@router.get("/{alarm_id}", summary="One alarm", responses=responses(401, 404, 422, 503))
 async def alarm(services: ServicesDependency, alarm_id: AlarmId) -> AlarmRecord:
     """As it stands now."""
     return await services.alarms.run(partial(services.office.store.alarm, alarm_id))
@@ -104,7 +105,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
     summary="One file of an alarm's evidence",
     response_class=Response,
     dependencies=[Depends(require_key_or_link)],
-    responses=responses(401, 403, 404, 429, 503) | _FILE,
+    responses=responses(401, 403, 404, 422, 429, 503) | _FILE,
 )
 async def evidence(
     services: ServicesDependency, alarm_id: AlarmId, name: Annotated[str, Path(max_length=100)]
@@ -121,7 +122,7 @@ async def evidence(
     return Response(content, media_type=kind, headers=headers)
 
 
-@router.post("/{alarm_id}/acknowledge", summary="Somebody has seen it", responses=responses(401, 404, 409, 422, 503))
+@router.post("/{alarm_id}/acknowledge", summary="Somebody has seen it", responses=_ACTED)
 async def acknowledge(services: ServicesDependency, alarm_id: AlarmId, body: Acknowledgement) -> AlarmRecord:
     """Acknowledging twice changes nothing but the verdict; the last one counts."""
     seen = await services.write(
@@ -132,7 +133,7 @@ async def acknowledge(services: ServicesDependency, alarm_id: AlarmId, body: Ack
     return seen
 
 
-@router.post("/{alarm_id}/reset", summary="End a latched alarm", responses=responses(401, 404, 409, 422, 503))
+@router.post("/{alarm_id}/reset", summary="End a latched alarm", responses=_ACTED)
 async def reset(services: ServicesDependency, alarm_id: AlarmId, body: Reset) -> AlarmRecord:
     """Only an alarm that has returned and was acknowledged can be reset."""
     return await services.write(partial(services.office.store.reset, alarm_id, body.user, body.comment))

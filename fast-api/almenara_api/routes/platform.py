@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -10,8 +11,10 @@ from pydantic import Field
 
 from almenara.contracts import Contract
 from almenara_api.problems import TYPE_PREFIX, responses
-from almenara_api.services import ServicesDependency
-from almenara_api.store import ModelStatus
+from almenara_api.pyfuncs import PyfuncStatus
+from almenara_api.services import Services, ServicesDependency
+from almenara_api.shadow import Comparison
+from almenara_api.store import ModelStatus, RefusedVersion
 from almenara_api.usage import Usage
 
 router = APIRouter(prefix="/v1", tags=["platform"])
@@ -24,10 +27,20 @@ class Live(Contract):
     status: Literal["live"] = "live"
 
 
+class Challenger(Contract):
+    """The version behind the alias `challenger`; its verdicts are compared, never answered."""
+
+    version: str | None = None
+    loaded_since: datetime | None = None
+    refused: RefusedVersion | None = None
+    comparison: Comparison | None = Field(default=None, description="null while it is not loaded")
+
+
 class ModelRow(ModelStatus):
     """A model as `/v1/models` tells of it."""
 
     usage: Usage
+    challenger: Challenger | None = Field(default=None, description="null while the registry names none")
 
 
 class Missing(Contract):
@@ -43,6 +56,7 @@ class Models(Contract):
 
     registry: Literal["up", "away", "starting"]
     models: tuple[ModelRow, ...]
+    pyfunc: tuple[PyfuncStatus, ...] = Field(description="models of others, as ALMENARA_PYFUNC_MODELS lists them")
     missing: Missing | None = Field(description="null while a model is in service")
 
 
@@ -60,13 +74,35 @@ async def models(services: ServicesDependency) -> Models:
 
     An empty registry is a normal start: `missing` says how the first model is registered.
     """
-    why = services.not_ready()
+    why = services.without_models()
     missing = None if why is None else Missing(type=TYPE_PREFIX + why.code, detail=why.fact, remedy=why.remedy)
     rows = tuple(
-        ModelRow(**dict(status), usage=services.usage.of(status.name, status.version))
+        ModelRow(
+            **dict(status),
+            usage=services.usage.of(status.name, status.version),
+            challenger=_challenger(services, status.name),
+        )
         for status in services.models.statuses()
     )
-    return Models(registry=services.models.snapshot.registry, models=rows, missing=missing)
+    return Models(
+        registry=services.models.snapshot.registry,
+        models=rows,
+        pyfunc=tuple(services.pyfuncs.statuses()),
+        missing=missing,
+    )
+
+
+def _challenger(services: Services, name: str) -> Challenger | None:
+    snapshot = services.models.snapshot
+    loaded, refusal = snapshot.challengers.get(name), snapshot.refused_challengers.get(name)
+    if loaded is None and refusal is None:
+        return None
+    return Challenger(
+        version=loaded.entry.version if loaded else None,
+        loaded_since=loaded.since if loaded else None,
+        refused=refusal.told if refusal else None,
+        comparison=services.shadow.comparison(loaded) if loaded else None,
+    )
 
 
 @open_router.get("/health/live", summary="Does the process answer?")

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/alarms", tags=["plant-wide record"])
 Sha256 = Annotated[str, Header(alias="X-Content-SHA256", pattern=r"^[0-9a-f]{64}$")]
 
 
-@router.post("/reports", summary="What happened at a worker", responses=responses(401, 413, 422, 503))
+@router.post("/reports", summary="What happened at a worker", responses=responses(401, 413, 415, 422, 503))
 async def report(services: ServicesDependency, body: Reports) -> Accepted:
     """Transitions are known by their key and alarms by their id: the same report again changes nothing."""
     return Accepted(accepted=await services.write(partial(record.merge, services.office.store, body.reports)))
@@ -38,7 +38,7 @@ async def directives(services: ServicesDependency, origin: Annotated[Origin, Que
     "/directives/confirm",
     status_code=204,
     summary="A worker has carried out directives",
-    responses=responses(401, 422, 503),
+    responses=responses(401, 413, 415, 422, 503),
 )
 async def confirm(services: ServicesDependency, body: Confirmation) -> None:
     """Ids that are unknown, of another worker, or confirmed already, are passed over."""
@@ -49,7 +49,7 @@ async def confirm(services: ServicesDependency, body: Confirmation) -> None:
     "/{alarm_id}/evidence/{name}",
     status_code=204,
     summary="Evidence of an alarm that a worker raised",
-    responses=responses(401, 404, 408, 409, 413, 422, 503),
+    responses=responses(401, 404, 408, 409, 413, 415, 422, 503),
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -17,7 +17,7 @@ from almenara_api.services import Services, ServicesDependency
 
 router = APIRouter(prefix="/v1/alarms", tags=["alarms"])
 
-_ERRORS = responses(401, 404, 422, 503)
+_ERRORS = responses(401, 404, 413, 415, 422, 503)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -57,13 +57,17 @@ async def silences(services: ServicesDependency) -> list[Silence]:
     return await services.alarms.run(services.office.store.silences)
 
 
-@router.post("/silences", summary="Tell nobody of some sources for a planned time", responses=responses(401, 422, 503))
+@router.post(
+    "/silences", summary="Tell nobody of some sources for a planned time", responses=responses(401, 413, 415, 422, 503)
+)
 async def silence(services: ServicesDependency, body: NewSilence) -> Silence:
     """Alarms are raised and logged; what still stands when it ends is told then."""
     return await services.write(partial(services.office.store.silence, body.silence()))
 
 
-@router.delete("/silences/{silence_id}", summary="End a silence before its time", responses=_ERRORS)
+@router.delete(
+    "/silences/{silence_id}", summary="End a silence before its time", responses=responses(401, 404, 422, 503)
+)
 async def end_silence(
     services: ServicesDependency,
     silence_id: Annotated[str, Path(max_length=36, pattern=NO_NUL)],

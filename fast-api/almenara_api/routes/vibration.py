@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 
-from almenara import servable
 from almenara.contracts import Contract, VibrationVerdict
-from almenara.errors import InputError
+from almenara_api import stacks
+from almenara_api.assets import Answer
 from almenara_api.bodies import media_type, read_body
-from almenara_api.evidence import Window
-from almenara_api.problems import responses
+from almenara_api.problems import Problem, responses
+from almenara_api.repeats import Claim
 from almenara_api.services import ModelName, Services, ServicesDependency
-from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationQuery, parse
+from almenara_api.shadow import judge_signals
+from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationParameters, VibrationQuery
+from almenara_api.stacks import Judged
 from almenara_api.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["vibration"])
-
-NO_BASELINE = "no_baseline"
-"""Flag of a verdict whose asset has no commissioned baseline: no alarm can come of it."""
 
 
 class VibrationVerdicts(Contract):
@@ -33,6 +33,13 @@ class VibrationVerdicts(Contract):
     verdicts: tuple[VibrationVerdict, ...] = Field(min_length=1)
 
 
+_LOG = logging.getLogger(__name__)
+_KEY = Header(
+    alias="Idempotency-Key",
+    pattern=r"^[!-~]([ -~]{0,198}[!-~])?$",
+    description="your own id of the request, such as a UUID; printable ASCII. Sent again with it, the request gets the "
+    "first answer again, with the header Idempotent-Replayed, and moves no alarm",
+)
 _BINARY = {"type": "string", "format": "binary"}
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -61,92 +68,101 @@ async def predict(
     request: Request,
     services: ServicesDependency,
     query: Annotated[VibrationQuery, Query()],
+    key: Annotated[str | None, _KEY] = None,
 ) -> Response:
     """Judge a signal with the model's champion version; a long one is cut into windows and pooled.
 
     With an `asset` that has a commissioned baseline the verdict carries `novelty`, and that decides the asset's
     alarm. Without a baseline no alarm is ever raised: the classifier only names the fault, and `quality` holds
     `no_baseline`, as it does for a mistyped asset. `signals` count as
-    recorded one after the other, the last one until now.
+    recorded one after the other, the last one until `measured_at`, else until now.
+
+    A repeat, known by its `Idempotency-Key` or else by asset, channel and `record_id`, gets the first answer again
+    and moves no alarm. A window that is older than what was judged of its channel is flagged `late`: it joins the
+    trend of the asset and changes no alarm.
     """
     found = services.vibration_model(model)
     kind = media_type(request, (JSON, RAW, *FILES))
     with services.metrics.stage("vibration", "read"):
         body = await read_body(request, services.settings.request_timeout_seconds)
     arrived, begun = time.monotonic(), time.perf_counter()
+    asked = _Asked(request, model, key, kind, body)
+    identity = None if key is None and kind == JSON else asked.identity(query)  # of JSON the body tells the rest
+    if identity is not None and (given := await services.alarms.run(partial(asked.given, services, identity))):
+        return _respond(services, Answer(given, "replayed"))
     with services.assets.turns.turn() as turn:
-        judged = await services.pool.run("vibration", _job(services, found, body, kind, query, turn))
-        if turn.asset:
-            with services.metrics.stage("vibration", "alarm"):
-                await turn.come(services.settings.request_timeout_seconds)
-                await services.alarms.run(partial(_observe, services, turn.asset, judged, arrived))
+        judged = await stacks.judge(services, found, stacks.Body(body, kind, query, turn))
+        answer = await _keep(services, judged, arrived, asked, turn)
     seconds = time.perf_counter() - begun
     first = judged.verdicts[0]
     services.usage.add(first.model, seconds)
     if first.novelty is not None:
         services.usage.add(first.novelty.model, seconds)
-    return Response(judged.answer.model_dump_json(), media_type="application/json")
+    baseline = services.baseline(judged.posted.parameters.asset, found.ref.name)
+    response = _respond(services, answer)
+    response.background = services.shadow.after_answer(judge_signals(judged.posted), found, baseline)
+    return response
+
+
+def _respond(services: Services, answer: Answer) -> Response:
+    if answer.outcome is not None:
+        services.metrics.asset_windows.labels(answer.outcome).inc()
+    headers = {"Idempotent-Replayed": "true"} if answer.outcome == "replayed" else {}
+    return Response(answer.content, media_type="application/json", headers=headers)
 
 
 @dataclass(frozen=True)
-class _Judged:
-    posted: Posted
-    verdicts: tuple[VibrationVerdict, ...]
+class _Asked:
+    """A request as it came."""
 
-    @property
-    def answer(self) -> VibrationVerdict | VibrationVerdicts:
-        return VibrationVerdicts(verdicts=self.verdicts) if self.posted.several else self.verdicts[0]
+    request: Request
+    model: str
+    key: str | None
+    kind: str
+    body: bytes
 
+    def identity(self, told: VibrationParameters) -> list[str] | None:
+        """By which a repeat is known: the request's key, else its recording; None if by nothing."""
+        caller: str | None = self.request.state.key
+        if self.key is not None:
+            return [caller or "", self.model, "key", self.key]
+        if told.record_id is not None:
+            return [caller or "", self.model, "record", told.asset or "", told.channel or "", told.record_id]
+        return None
 
-def _job(
-    services: Services, model: servable.VibrationModel, body: bytes, kind: str, query: VibrationQuery, turn: Turn
-) -> Callable[[], _Judged]:
-    metrics = services.metrics
+    def claim(self, identity: list[str]) -> Claim:
+        """Takes a while with a long body."""
+        return Claim.of(identity, self.request.query_params.multi_items(), self.kind, self.body)
 
-    def judge() -> _Judged:
-        with metrics.stage("vibration", "decode"):
-            posted = parse(body, kind, query, services.settings.max_samples)
-        asset = posted.parameters.asset
-        baseline = services.baseline(asset, model.ref.name)
-        if asset is not None and baseline is not None:
-            turn.take(asset)
-        with metrics.stage("vibration", "inference"):
-            verdicts = tuple(_judge(model, baseline, posted, index) for index in range(len(posted.signals)))
-        for verdict in verdicts:
-            if verdict.novelty is not None:
-                metrics.anomaly.labels(verdict.novelty.model.name).observe(verdict.novelty.anomaly)
-        if asset is not None and baseline is None:
-            verdicts = tuple(
-                verdict.model_copy(update={"quality": (*verdict.quality, NO_BASELINE)}) for verdict in verdicts
-            )
-        return _Judged(posted, verdicts)
-
-    return judge
+    def given(self, services: Services, identity: list[str]) -> str | None:
+        """The answer that it was given before; raises as `Answers.find`."""
+        return services.assets.answers.find(self.claim(identity), datetime.now(UTC))
 
 
-def _judge(
-    model: servable.VibrationModel, baseline: servable.NoveltyModel | None, posted: Posted, index: int
-) -> VibrationVerdict:
-    parameters = posted.parameters
-    try:
-        return model.predict(
-            posted.signals[index],
-            posted.sampling_rate_hz,
-            shaft_rpm=parameters.shaft_rpm,
-            bearing=parameters.bearing,
-            unit=parameters.unit,
-            novelty=baseline,
-        )
-    except InputError as error:
-        if not posted.several:
-            raise
-        raise InputError(error.code, f"signals[{index}]: {error.fact}", error.remedy) from error
+def _answer(posted: Posted, verdicts: tuple[VibrationVerdict, ...]) -> str:
+    whole = VibrationVerdicts(verdicts=verdicts) if posted.several else verdicts[0]
+    return whole.model_dump_json()
 
 
-def _observe(services: Services, asset: str, judged: _Judged, arrived: float) -> None:
-    posted = judged.posted
-    told = posted.parameters.model_dump(exclude_none=True, exclude={"sampling_rate_hz"})
-    ended = arrived - sum(signal.size for signal in posted.signals) / posted.sampling_rate_hz
-    for signal, verdict in zip(posted.signals, judged.verdicts, strict=True):
-        ended += signal.size / posted.sampling_rate_hz
-        services.assets.observe(asset, Window(signal, posted.sampling_rate_hz, told), verdict, ended=ended)
+async def _keep(services: Services, judged: Judged, arrived: float, asked: _Asked, turn: Turn) -> Answer:
+    """The answer, once alarm, trend and repeats have it; if nothing hangs on those, the verdict alone will do."""
+    posted, verdicts = judged.posted, judged.verdicts
+    asset, identity = posted.parameters.asset, asked.identity(posted.parameters)
+    write = partial(_answer, posted)
+    if asset is None and identity is None:
+        return Answer(write(verdicts))
+
+    def keep() -> Answer:
+        claim = None if identity is None else asked.claim(identity)
+        return services.assets.keep(posted, verdicts, arrived, claim, write)
+
+    with services.metrics.stage("vibration", "alarm"):
+        if turn.asset:
+            await turn.come(services.settings.request_timeout_seconds)
+        try:
+            return await services.alarms.run(keep)
+        except Problem as problem:
+            if identity is not None or turn.asset:
+                raise
+            _LOG.warning("a verdict joins no trend", extra={"asset": asset, "reason": problem.fact})
+            return Answer(write(verdicts), "lost")

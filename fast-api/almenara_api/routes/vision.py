@@ -19,8 +19,10 @@ from almenara.errors import InputError
 from almenara.vision import images
 from almenara.vision import verdict as vision
 from almenara_api.bodies import FORM, media_type, read_body, read_form_files
+from almenara_api.patience import left
 from almenara_api.problems import responses
 from almenara_api.services import ModelName, Services, ServicesDependency
+from almenara_api.shadow import judge_pictures
 
 PICTURES = ("image/jpeg", "image/png", "image/webp")
 LONGEST_SIDE = 1600
@@ -77,6 +79,9 @@ async def predict(
     fixed display range as PNG, with `overlay` your picture with that map laid over it as JPEG; either is shrunk to
     1600 pixels on its longest side, while the verdict is on the whole picture.
 
+    The header `Almenara-Jpeg-Quality` says at which quality to encode JPEGs that are made for this model: 95, or 100
+    for one whose scores 95 was found to change.
+
     Several pictures of a form are answered with `verdicts`, in their order; one that cannot be judged refuses all.
     """
     found = services.vision_model(model)
@@ -91,13 +96,15 @@ async def predict(
     verdicts = await services.pool.run("vision", _job(services, found, files, heatmap))
     services.usage.add(verdicts[0].model, time.perf_counter() - begun)
     answer = VisionVerdicts(verdicts=verdicts) if len(verdicts) > 1 else verdicts[0]
-    return Response(answer.model_dump_json(), media_type="application/json")
+    shadow = services.shadow.after_answer(judge_pictures(files, services.settings.max_pixels), found)
+    told = {images.QUALITY_HEADER: str(found.jpeg_quality)}
+    return Response(answer.model_dump_json(), media_type="application/json", headers=told, background=shadow)
 
 
 def _job(
     services: Services, model: servable.VisionModel, files: Sequence[bytes], heatmap: Heatmap
 ) -> Callable[[], tuple[VisionVerdict, ...]]:
-    over = time.monotonic() + services.settings.request_timeout_seconds
+    over = time.monotonic() + left(services.settings.request_timeout_seconds)
 
     def judge() -> tuple[VisionVerdict, ...]:
         verdicts: list[VisionVerdict] = []
@@ -118,13 +125,15 @@ def _job(
 def _judge(services: Services, model: servable.VisionModel, file: bytes, heatmap: Heatmap) -> VisionVerdict:
     metrics = services.metrics
     with metrics.stage("vision", "decode"):
-        image = images.decode(file, max_pixels=services.settings.max_pixels)
+        image = model.decode(file, max_pixels=services.settings.max_pixels)
     with metrics.stage("vision", "inference"):
         result = model.predict(image)
     metrics.anomaly.labels(result.verdict.model.name).observe(result.verdict.anomaly)
     if heatmap == "none":
         return result.verdict
     with metrics.stage("vision", "render"):
+        if model.enough is not None:
+            image = images.decode(file, max_pixels=services.settings.max_pixels)
         return result.verdict.model_copy(update={"heatmap": _picture(model, image, result.map, heatmap)})
 
 

@@ -41,7 +41,7 @@ def test_migrations_make_the_tables_that_queries_use(url: str) -> None:
         assert nullable == {c.name: c.nullable for c in table.c}
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "alarm_revision"})
-        assert context.get_current_revision() == "0002"
+        assert context.get_current_revision() == "0003"
         added = [d for d in compare_metadata(context, metadata) if str(d[0]).startswith("add_")]
     assert added == []
     engine.dispose()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
+from almenara_api import patience
 from almenara_api.inference import InferencePool
 from almenara_api.logs import current_request_id, set_request_id
 from almenara_api.metrics import Metrics
@@ -72,3 +76,100 @@ def test_a_jobs_own_error_comes_through() -> None:
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(call())
+
+
+def test_a_job_that_waits_past_its_requests_own_deadline_is_told_503_and_never_run(gate: threading.Event) -> None:
+    ran: list[str] = []
+
+    async def call() -> Problem:
+        blocked = pool(max_queue=4, timeout_seconds=30)
+        running = asyncio.create_task(blocked.run("vision", gate.wait))
+        await asyncio.sleep(0.05)
+        await patience.keep_deadline(30)(0.1)
+        with pytest.raises(Problem) as late:
+            await blocked.run("vision", lambda: ran.append("late"))
+        patience.begin(never)
+        gate.set()
+        await running
+        await blocked.run("vision", lambda: ran.append("next"))
+        return late.value
+
+    problem = asyncio.run(call())
+    assert (problem.status, problem.code, problem.headers) == (503, "inference-timeout", {"Retry-After": "1"})
+    assert ran == ["next"]
+
+
+def test_a_deadline_that_has_passed_already_is_not_even_queued_for_long() -> None:
+    async def call() -> str:
+        await patience.keep_deadline(30)(1e-6)
+        with pytest.raises(Problem) as late:
+            await pool(timeout_seconds=30).run("vision", lambda: time.sleep(0.2))
+        return late.value.code
+
+    assert asyncio.run(call()) == "inference-timeout"
+
+
+def test_a_job_whose_client_has_left_is_never_run(gate: threading.Event) -> None:
+    ran: list[str] = []
+
+    async def call() -> None:
+        blocked = pool(max_queue=1)
+        running = asyncio.create_task(blocked.run("vision", gate.wait))
+        await asyncio.sleep(0.05)
+        leaving = asyncio.Event()
+
+        async def receive() -> Message:
+            await leaving.wait()
+            return {"type": "http.disconnect"}
+
+        patience.begin(receive)
+        asyncio.get_running_loop().call_later(0.05, leaving.set)
+        with pytest.raises(ClientDisconnect):
+            await blocked.run("vision", lambda: ran.append("left"))
+        patience.begin(never)
+        in_its_place = asyncio.create_task(blocked.run("vision", lambda: ran.append("stayed")))
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(running, in_its_place)
+
+    asyncio.run(call())
+    assert ran == ["stayed"]
+
+
+@pytest.mark.parametrize("seconds", [5.1, float("inf")])
+def test_a_deadline_beyond_what_the_service_allows_is_refused(seconds: float) -> None:
+    with pytest.raises(Problem) as refused:
+        asyncio.run(patience.keep_deadline(5)(seconds))  # type: ignore[arg-type]
+    assert (refused.value.status, refused.value.code) == (422, "request-timeout-invalid")
+
+
+def test_requests_judged_together_are_counted_with_the_size_of_their_stack(gate: threading.Event) -> None:
+    metrics = Metrics()
+
+    async def call() -> list[int]:
+        stacking = InferencePool(8, 5, metrics, workers=1)
+        running = asyncio.create_task(stacking.run("vision", gate.wait))
+        await asyncio.sleep(0.05)
+        several = [
+            asyncio.create_task(stacking.run_together("vibration", double, number, key="model")) for number in range(3)
+        ]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await running
+        return await asyncio.gather(*several)
+
+    assert asyncio.run(call()) == [0, 2, 4]
+    told = metrics.registry.get_sample_value
+    assert told("almenara_inference_stack_sum", {"task": "vibration"}) == 3
+    assert told("almenara_inference_stack_count", {"task": "vibration"}) == 1
+    assert told("almenara_stage_seconds_count", {"task": "vibration", "stage": "queue"}) == 3
+    assert told("almenara_inference_in_flight") == 0
+
+
+def double(numbers: Sequence[int]) -> list[int]:
+    return [2 * number for number in numbers]
+
+
+async def never() -> Message:
+    await asyncio.sleep(60)
+    raise AssertionError("not reached")

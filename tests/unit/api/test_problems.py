@@ -29,7 +29,7 @@ def client(metrics: Metrics) -> Client:
     app = FastAPI()
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=100)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=metrics, refusing=lambda: False, busy=lambda: None)
 
     @app.get("/bad")
     async def bad() -> None:

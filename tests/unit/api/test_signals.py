@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from almenara.errors import InputError
 from almenara_api.signals import JSON, RAW, VibrationQuery, parse
@@ -133,3 +135,54 @@ def test_counts_that_float32_cannot_hold_are_left_to_the_quality_checks() -> Non
     query = VibrationQuery(sampling_rate_hz=1, dtype="int16", scale=1e300)
     posted = parse(np.asarray([0, 1, -1], "<i2").tobytes(), RAW, query, 100)
     assert not np.isfinite(posted.signals[0]).any()
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2026-03-01T12:00:00Z", "2026-03-01t12:00:00.000z", "2026-03-01T14:00:00+02:00", "2026-03-01T07:30:00-04:30"],
+)
+def test_when_it_was_measured_is_read_with_its_offset(written: str) -> None:
+    assert VibrationQuery.model_validate({"measured_at": written}).measured_at == NOON
+    posted = parse(body(signal=[1, 2], sampling_rate_hz=10, measured_at=written), JSON, NOTHING, 100)
+    assert posted.parameters.measured_at == NOON
+    query = VibrationQuery.model_validate({"measured_at": written, "sampling_rate_hz": 10})
+    assert parse(body(signal=[1, 2]), JSON, query, 100).parameters.measured_at == NOON
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2026-03-01T12:00:00",
+        "2026-03-01",
+        "2026-03-01T12:00:00 02:00",
+        "2026-02-30T12:00:00Z",
+        "1969-12-31T23:59:59Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "yesterday",
+        1772366400,
+        True,
+    ],
+)
+def test_a_moment_without_offset_or_out_of_range_is_refused(written: object) -> None:
+    assert code_of(body(signal=[1, 2], sampling_rate_hz=10, measured_at=written)) == "parameters-invalid"
+    with pytest.raises(ValidationError):
+        VibrationQuery.model_validate({"measured_at": written})
+
+
+def test_a_clock_may_be_a_little_ahead() -> None:
+    def ahead(minutes: float) -> dict[str, str]:
+        return {"measured_at": (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()}
+
+    assert VibrationQuery.model_validate(ahead(4)).measured_at is not None
+    with pytest.raises(ValidationError, match="5 minutes"):
+        VibrationQuery.model_validate(ahead(6))
+
+
+@pytest.mark.parametrize("name", ["channel", "record_id", "asset"])
+@pytest.mark.parametrize("text", ["", "a\nb", "\x00", "x" * 201])
+def test_names_are_short_and_printable(name: str, text: str) -> None:
+    assert code_of(body(signal=[1, 2], sampling_rate_hz=10, **{name: text})) == "parameters-invalid"

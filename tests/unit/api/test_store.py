@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from almenara import servable
+from almenara.contracts import Candidate
+from almenara.errors import RegistryError
 from almenara.servable import VisionModel
 from almenara_api.cache import Index, ModelCache
 from almenara_api.store import ModelStore
 from tests.support.api import FolderRegistry, cache_champions, wait_until
-from tests.support.packages import classifier_candidate, vision_candidate
+from tests.support.packages import classifier_candidate, novelty_candidate, vision_candidate
 
 
 @pytest.fixture
@@ -164,12 +171,12 @@ def test_a_refusal_does_not_outlive_the_model_that_was_refused(store: ModelStore
 def test_a_fault_that_is_not_the_packages_is_tried_again(
     store: ModelStore, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise fault
 
     registry.register(vision_candidate())
     with monkeypatch.context() as patched:
-        patched.setattr(servable.Package, "warm_up", fail)
+        patched.setattr(servable.Package, "run", fail)
         store.refresh()
     assert not store.snapshot.refused["darkness"].final
     store.refresh()
@@ -327,3 +334,114 @@ def test_the_thread_follows_the_registry_and_stops(registry: FolderRegistry, cac
     finally:
         store.stop()
     assert 1 in seen
+
+
+def challengers(store: ModelStore) -> dict[str, str]:
+    return {name: loaded.entry.version for name, loaded in store.snapshot.challengers.items()}
+
+
+def test_a_challenger_is_loaded_beside_its_champion_and_kept_in_the_cache(
+    store: ModelStore, registry: FolderRegistry, cache: ModelCache
+) -> None:
+    registry.register(vision_candidate())
+    registry.challenge(vision_candidate(), "2")
+    store.refresh()
+    assert (versions(store), challengers(store)) == ({"darkness": "1"}, {"darkness": "2"})
+    assert {(entry.alias, entry.version) for entry in cache.entries()} == {("champion", "1"), ("challenger", "2")}
+    registry.away = True
+    started = ModelStore(lambda: registry, cache, 60)
+    started.refresh()
+    assert (versions(started), challengers(started)) == ({"darkness": "1"}, {"darkness": "2"})
+
+
+def test_a_challenger_that_becomes_champion_serves_even_while_the_artifacts_are_away(
+    store: ModelStore, registry: FolderRegistry
+) -> None:
+    registry.register(vision_candidate())
+    registry.challenge(vision_candidate(), "2")
+    store.refresh()
+    registry.artifacts_away = True
+    registry.champions["darkness"] = (vision_candidate().card, "2")
+    registry.challengers.clear()
+    store.refresh()
+    assert (versions(store), challengers(store)) == ({"darkness": "2"}, {})
+    assert store.snapshot.loaded["darkness"].model.ref.alias == "champion"
+
+
+def test_a_broken_challenger_is_refused_and_its_champion_serves(store: ModelStore, registry: FolderRegistry) -> None:
+    registry.register(vision_candidate())
+    (registry.challenge(vision_candidate(), "2") / "model.onnx").write_bytes(b"no graph")
+    store.refresh()
+    assert (versions(store), challengers(store)) == ({"darkness": "1"}, {})
+    assert "model.onnx" in store.snapshot.refused_challengers["darkness"].reason
+    assert store.statuses()[0].refused is None
+    registry.challengers.clear()
+    store.refresh()
+    assert not store.snapshot.refused_challengers
+
+
+def with_constant(candidate: Candidate, name: str, value: float) -> Candidate:
+    """The candidate with another constant in its graph."""
+    model = onnx.load_from_string(candidate.graph)
+    (constant,) = [each for each in model.graph.initializer if each.name == name]
+    constant.CopyFrom(numpy_helper.from_array(np.full(tuple(constant.dims), value, dtype=np.float32), name))
+    return replace(candidate, graph=model.SerializeToString())
+
+
+UNFIT = [
+    (with_constant(vision_candidate(), "one", np.nan), "not finite"),
+    (replace(vision_candidate(), graph=classifier_candidate().graph), "no output 'map'"),
+    (
+        replace(
+            classifier_candidate("odd"),
+            card=classifier_candidate("odd").card.model_copy(update={"labels": ("normal", "broken")}),
+        ),
+        r"shape (2, 4); (2, 2) is wanted",
+    ),
+]
+
+
+@pytest.mark.parametrize(("candidate", "reason"), UNFIT)
+def test_a_version_that_fails_its_self_test_is_refused_and_the_old_one_serves(
+    store: ModelStore, registry: FolderRegistry, candidate: Candidate, reason: str
+) -> None:
+    name = candidate.card.name
+    registry.register(vision_candidate() if name == "darkness" else classifier_candidate(name))
+    store.refresh()
+    registry.register(candidate, "2")
+    store.refresh()
+    assert versions(store) == {name: "1"}
+    (status,) = store.statuses()
+    assert status.refused is not None
+    assert reason in status.refused.reason
+
+
+@pytest.mark.parametrize(
+    "candidate", [vision_candidate(), classifier_candidate(), novelty_candidate(np.ones((9, 116)))]
+)
+def test_models_of_every_role_pass_the_self_test(
+    store: ModelStore, registry: FolderRegistry, candidate: Candidate
+) -> None:
+    registry.register(candidate)
+    store.refresh()
+    assert versions(store) == {candidate.card.name: "1"}
+
+
+def test_many_calls_to_hurry_are_one_look(registry: FolderRegistry, cache: ModelCache) -> None:
+    looks: list[float] = []
+
+    def counted() -> FolderRegistry:
+        looks.append(time.monotonic())
+        raise RegistryError("Nothing is there.")
+
+    store = ModelStore(counted, cache, 300)
+    store.start()
+    try:
+        wait_until(lambda: len(looks) == 1, 10)
+        for _ in range(50):
+            store.hurry()
+        wait_until(lambda: len(looks) == 2, 10)
+        assert looks[1] - looks[0] >= 0.9
+        assert store.snapshot.registry == "away"
+    finally:
+        store.stop()

@@ -169,7 +169,7 @@ def test_survey_tells_what_is_there(var: Path) -> None:
     folder.mark(var, "backup-1")
     found = folder.survey(var)
     assert (found.alarms, found.runs, found.evidence) == (0, 0, 1)
-    assert found.alarm_revisions == ("0002",)
+    assert found.alarm_revisions == ("0003",)
     assert found.mlflow_revisions == ()
     assert found.restoring == "backup-1"
     folder.unmark(var)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from almenara.errors import InputError
+from almenara.vibration import envelope
 from almenara.vibration.bearings import bearing
 from almenara.vibration.features import GROUPS, MATCH_DB, BearingFeatures, envelope_peaks
 from almenara.vibration.simulate import Condition, machine_signal
@@ -145,6 +146,14 @@ def test_a_card_that_asks_for_other_columns_is_refused(change: dict[str, object]
     with pytest.raises(InputError, match="Upgrade almenara") as caught:
         BearingFeatures.from_input(spec)
     assert caught.value.code == "features-version"
+
+
+def test_a_slow_cage_in_a_short_window_is_looked_for_from_zero_frequency_up() -> None:
+    window = signal(seconds=0.17)
+    spectrum = np.fft.rfft(window[None]).astype(np.complex64)
+    found = envelope.read_lines(spectrum, 0.17, RATE / 2, np.array([5.3]), BEARING)
+    cage = [at for at, line in enumerate(envelope.lines(BEARING)) if line.name == "FTF"]
+    assert (found.frequencies[..., cage] >= 0).all()
 
 
 def test_schema_hash_follows_every_parameter() -> None:

@@ -60,6 +60,20 @@ def test_window_that_is_not_finite_is_named(bad: float) -> None:
     assert caught.value.code == "window-not-finite"
 
 
+def test_window_of_impossible_values_is_named() -> None:
+    batch = noise()
+    batch[1, 17] = -1e13
+    with pytest.raises(InputError, match=r"Window 1 reaches 1e\+13") as caught:
+        check_windows(batch, RATE)
+    assert caught.value.code == "window-too-large"
+
+
+def test_window_too_quiet_to_square_is_constant() -> None:
+    with pytest.raises(InputError) as caught:
+        check_windows(noise() * np.float32(1e-20), RATE)
+    assert caught.value.code == "window-constant"
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -3e5])
 def test_constant_window_is_named(level: float) -> None:
     batch = noise()
