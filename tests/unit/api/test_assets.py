@@ -297,8 +297,9 @@ def test_windows_of_a_list_end_one_after_the_other_at_the_time_they_were_measure
 
 
 def test_of_a_list_only_what_is_late_is_left_out(watch: Watched) -> None:
-    watch.post(0.1, measured_at=ago(60))
-    watch.post(0.9, 0.9, 0.9, 0.1, measured_at=ago(59.5))
+    newest = ago(60)
+    watch.post(0.1, measured_at=newest)
+    watch.post(0.9, 0.9, 0.9, 0.1, measured_at=newest + timedelta(seconds=0.5))
     assert watch.alarms() == [], "the abnormal ones ended before"
     assert [each.late for each in watch.trend()] == [False, False, True, True, True]
 
