@@ -89,7 +89,10 @@ class Comparison(Contract):
     a: Side
     b: Side
     figures: tuple[Figure, ...]
-    main: Figure | None = Field(description="the one that decides a promotion; null when the two lack a common one")
+    main: Figure | None = Field(
+        description="the one that decides a promotion; null without one that both have. When neither has any, nothing "
+        "says that one is worse, and `comparable` is true"
+    )
     comparable: bool
     obstacles: tuple[str, ...] = Field(description="why the two cannot be compared, sentences")
 
@@ -98,8 +101,9 @@ def compare(a: Evaluated, b: Evaluated) -> Comparison:
     """Compare two versions of one model.
 
     They are comparable when both were evaluated on the same data (`training_data.fingerprint`), pictures on the same
-    held-out groups and vibration in windows of the same length, by a protocol that does not leak and that both cards
-    hold (`MAIN`).
+    held-out groups and vibration in windows of the same length, for the same promise where false alarms decide, by a
+    protocol that does not leak and that both cards hold (`MAIN`). When neither holds one (data without severities, few
+    healthy records), they are comparable and nothing decides.
     """
     main = _main_figure(a.card, b.card)
     obstacles = tuple(_obstacles(a, b, main))
@@ -126,14 +130,15 @@ def objection(comparison: Comparison) -> PromotionError | None:
     name, champion, version = comparison.name, comparison.a.version, comparison.b.version
     force = _force(name, version)
     main = comparison.main
-    if comparison.obstacles or main is None:
+    if comparison.obstacles:
+        same_data = comparison.a.fingerprint is not None and comparison.a.fingerprint == comparison.b.fingerprint
+        watch = "Watch it" if same_data else "Train it on the champion's data, or watch it"
         return PromotionError(
             f"{name} version {version} cannot be compared with the champion, version {champion}: "
             f"{' '.join(comparison.obstacles)}",
-            f"Train it on the champion's data, or watch it beside the champion: almenara models challenge {name} "
-            f"{version}. {force}",
+            f"{watch} beside the champion: almenara models challenge {name} {version}. {force}",
         )
-    if main.better != "a":
+    if main is None or main.better != "a":
         return None
     return PromotionError(
         f"{name} version {version} is worse than the champion, version {champion}: {main.metric} "
@@ -242,9 +247,21 @@ def _obstacles(a: Evaluated, b: Evaluated, main: Figure | None) -> Iterator[str]
         values = [each.parameters.get(drawn_by) for each in (a, b)]
         if None not in values and values[0] != values[1]:
             yield f"Their held-out groups were drawn differently ({drawn_by} {values[0]} and {values[1]})."
-    if main is None:
-        wanted = " or ".join(f"{metric} ({protocol})" for protocol, metric in MAIN[a.card.role])
-        held = "; ".join(
-            f"version {each.version} has {', '.join(each.card.metrics) or 'no figures'}" for each in (a, b)
+    promises = [each.card.threshold.false_alarm_rate if each.card.threshold else None for each in (a, b)]
+    by_false_alarms = a.card.role == "novelty" or (main is not None and main.metric == _EXCESS)
+    if by_false_alarms and promises[0] != promises[1]:
+        yield f"They promise different false-alarm rates ({promises[0]} and {promises[1]})."
+    held = [_deciding(each.card) for each in (a, b)]
+    if main is None and any(held):
+        told = "; ".join(
+            f"version {each.version} has {', '.join(figures) or 'none'}"
+            for each, figures in zip((a, b), held, strict=True)
         )
-        yield f"Both need {wanted}: {held}."
+        yield f"They have no deciding figure in common: {told}."
+
+
+def _deciding(card: Card) -> list[str]:
+    """Names of the figures of a card that may decide."""
+    return [
+        f"{metric} ({protocol})" for protocol, metric in MAIN[card.role] if _value(card, protocol, metric) is not None
+    ]

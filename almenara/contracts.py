@@ -37,6 +37,9 @@ class Shortcut(Contract):
     p50: float | None = Field(default=None, ge=0, description="of the score's change, in units of the threshold")
     p99: float | None = Field(default=None, ge=0, description="of the score's change, in units of the threshold")
     flips: int = Field(default=0, ge=0, description="labels that changed though not within 2 % of the threshold")
+    divisor: int = Field(
+        default=2, ge=2, le=8, description="of reduced decoding: by how much enough files were reduced"
+    )
     reason: str
 
 

@@ -24,7 +24,10 @@ from almenara.vibration.windowing import LEAST_SECONDS, check_rate
 MOST_GRAPH_BYTES = 512 << 20
 MOST_CARD_BYTES = 16 << 20
 LEAST_OPSET = 7  # the oldest that ONNX Runtime promises to run
-MOST_WINDOW_SAMPLES = 1_000_000
+MOST_WINDOW_SAMPLES = 200_000
+MOST_PIXELS = 1024 * 1024
+"""With these two the 64 probes are at most 200 MB of pictures or 100 MB of signals."""
+MOST_HOPS = 16  # to a window; serving holds a window for every hop of a signal
 PROBES = 64
 OUTPUTS: Mapping[Role, str] = {"anomaly": "map", "classifier": "probabilities", "novelty": "score"}
 
@@ -107,6 +110,11 @@ def _card_problems(card: Card) -> Iterator[str]:
         yield "asset: a novelty model names the one asset that it was commissioned for, and no other model does."
     if isinstance(card.input, BearingFeaturesInput):
         yield from _window_problems(card.input)
+    elif card.input.height * card.input.width > MOST_PIXELS:
+        yield (
+            f"input: pictures have {card.input.height} x {card.input.width} pixels; at most {MOST_PIXELS} "
+            "(1024 x 1024) are taken."
+        )
     if len(set(card.labels)) < len(card.labels):
         yield "labels: two are alike."
     if card.role != "classifier":
@@ -124,6 +132,11 @@ def _window_problems(spec: BearingFeaturesInput) -> Iterator[str]:
         yield (
             f"input: a window has {samples:.3g} samples in {spec.window_seconds:g} s; at least {LEAST_SECONDS:g} s "
             f"and at most {MOST_WINDOW_SAMPLES} samples are taken."
+        )
+    if not spec.window_seconds / MOST_HOPS <= spec.hop_seconds <= spec.window_seconds:
+        yield (
+            f"input: hop_seconds is {spec.hop_seconds:g} and window_seconds {spec.window_seconds:g}; the hop is at "
+            f"least 1/{MOST_HOPS} of a window and at most a whole one."
         )
 
 
@@ -280,7 +293,7 @@ def _answers(file: Path, package: Package, probes: NDArray[Any]) -> NDArray[np.f
             f"output {name!r} of the same input differs from run to run.",
             "Export it for inference, not training.",
         )
-    answers = np.concatenate(found).astype(np.float64)
+    answers = np.concatenate(found, dtype=np.float64)
     if card.role == "classifier" and (
         answers.shape[1] != len(card.labels) or answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 1e-3
     ):

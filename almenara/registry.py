@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
@@ -18,11 +16,15 @@ from pydantic import ValidationError
 from almenara import comparison, gates, runtime_code, servable, tracking
 from almenara.contracts import Candidate, Card, ModelRef
 from almenara.errors import InputError, RegistryError
-from almenara.history import Change, changes
+from almenara.history import Change, changes, now, require_reason, user
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 HISTORY_TAG = "almenara.former_champions"  # of the registered model: versions, latest last
+
+
+class CardError(RegistryError):
+    """The card of a version is gone or cannot be read, though the registry answers."""
 
 
 @dataclass(frozen=True)
@@ -120,23 +122,25 @@ class Registry:
         Raises:
             PromotionError: the version is worse than the champion, or cannot be compared with it, and `force` is
                 not set; with it, what stood against it becomes the version's tag `almenara.forced`.
-            InputError: no reason was given.
+            InputError: no reason was given, or one of more than 1,000 characters.
         """
-        _require_reason(reason)
+        require_reason(reason)
         with tracking.registry_errors(self.tracking_uri):
             before = self._champion(name)
             self._require_version(name, version)
             objection = None if before in (None, version) else self._objection(name, before, version)
             if objection is not None and not force:
                 raise objection
-            if before not in (None, version):
-                self._remember(name, [*self._history(name), before])
-                self._client.delete_model_version_tag(name, version, "almenara.forced")
-            self._crown(name, version)
-            for key, value in {"promoted_by": _user(), "promoted_at": _now(), "reason": reason}.items():
-                self._client.set_model_version_tag(name, version, f"almenara.{key}", value)
             if objection is not None:
                 self._client.set_model_version_tag(name, version, "almenara.forced", objection.fact)
+            elif before != version:
+                self._client.delete_model_version_tag(name, version, "almenara.forced")
+            for key, value in {"promoted_by": user(), "promoted_at": now(), "reason": reason}.items():
+                self._client.set_model_version_tag(name, version, f"almenara.{key}", value)
+            history = self._history(name)
+            if before not in (None, version) and history[-1:] != [before]:
+                self._remember(name, [*history, before])
+            self._crown(name, version)
         return ModelRef(name=name, version=version, alias=CHAMPION)
 
     def challenge(self, name: str, version: str) -> ModelRef:
@@ -168,20 +172,22 @@ class Registry:
 
     def rollback(self, name: str, *, reason: str) -> ModelRef:
         """Give the alias back to the champion before this one; versions that were deleted since are passed over."""
-        _require_reason(reason)
+        require_reason(reason)
         with tracking.registry_errors(self.tracking_uri):
             known = self.versions(name)
             current, history = self._champion(name), [each for each in self._history(name) if each in known]
+            while history and history[-1] == current:
+                history.pop()
             if current is None or not history:
                 raise RegistryError(
                     f"{name} has no champion before version {current or '(none)'} to roll back to.",
                     f"Promote a version by hand: almenara models promote {name} VERSION --reason …",
                 )
-            previous = history.pop()
-            self._crown(name, previous)
-            self._remember(name, history)
+            previous = history[-1]
             self._note(name, current, "rolled_back", reason)
             self._note(name, previous, "restored", reason)
+            self._remember(name, history)
+            self._crown(name, previous)
         return ModelRef(name=name, version=previous, alias=CHAMPION)
 
     def compare(self, name: str, a: str | None = None, b: str | None = None) -> comparison.Comparison:
@@ -273,16 +279,27 @@ class Registry:
         return sorted((str(version.version) for version in found), key=int)
 
     def card(self, name: str, version: str) -> Card:
-        """The card of a version; its graph is not downloaded."""
+        """The card of a version; its graph is not downloaded.
+
+        Raises:
+            CardError: it is gone or cannot be read.
+        """
         self._require_version(name, version)
-        with tracking.registry_errors(self.tracking_uri), tempfile.TemporaryDirectory() as folder:
-            tracking.connect(self.tracking_uri)
-            uri = f"models:/{name}/{version}/artifacts/package/{servable.CARD_FILE}"
-            found = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder)).read_bytes()
+        package = f"models:/{name}/{version}/artifacts/package"
+        try:
+            with tracking.registry_errors(self.tracking_uri), tempfile.TemporaryDirectory() as folder:
+                tracking.connect(self.tracking_uri)
+                card = mlflow.artifacts.download_artifacts(f"{package}/{servable.CARD_FILE}", dst_path=folder)
+                found = Path(card).read_bytes()
+        except RegistryError as error:
+            if not _gone(error) and self._holds_card(package):
+                raise
+            gone = f"The card of {name} version {version} is gone from the registry."
+            raise CardError(gone, "Register the model again.") from error
         try:
             return Card.model_validate_json(found)
         except ValidationError as error:
-            raise RegistryError(
+            raise CardError(
                 f"The card of {name} version {version} cannot be read: {error.errors()[0]['msg']}.",
                 "A newer Almenara wrote it, or it was edited: upgrade almenara or register the model again.",
             ) from error
@@ -313,12 +330,12 @@ class Registry:
         return self._aliases(name).get(CHAMPION)
 
     def _crown(self, name: str, version: str) -> None:
-        self._client.set_registered_model_alias(name, CHAMPION, version)
         if self._aliases(name).get(CHALLENGER) == version:
             self._client.delete_registered_model_alias(name, CHALLENGER)
+        self._client.set_registered_model_alias(name, CHAMPION, version)
 
     def _note(self, name: str, version: str, change: str, reason: str = "") -> None:
-        self._client.set_model_version_tag(name, version, f"almenara.{change}", f"{_now()} {_user()}: {reason}")
+        self._client.set_model_version_tag(name, version, f"almenara.{change}", f"{now()} {user()}: {reason}")
 
     def _evaluated(self, name: str, version: str) -> comparison.Evaluated:
         card = self.card(name, version)
@@ -329,15 +346,22 @@ class Registry:
     def _objection(self, name: str, champion: str, version: str) -> comparison.PromotionError | None:
         try:
             return comparison.objection(self.compare(name, champion, version))
-        except (InputError, RegistryError) as error:  # a champion whose files are gone must not stay for ever
-            return comparison.unreadable(name, champion, version, error)
+        except RegistryError as error:
+            if not (isinstance(error, CardError) or _gone(error)):
+                raise
+            return comparison.unreadable(name, champion, version, error)  # files that are gone keep no champion
+
+    def _holds_card(self, package: str) -> bool:
+        with tracking.registry_errors(self.tracking_uri):
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=package)
+        return any(Path(each.path).name == servable.CARD_FILE for each in listed)
 
     def _require_version(self, name: str, version: str) -> None:
         if version not in (known := self.versions(name)):
             raise RegistryError(f"{name} has no version {version}.", f"There are: {', '.join(known) or 'none'}.")
 
     def _history(self, name: str) -> list[str]:
-        """Former champions, latest last; a rollback takes the last one away."""
+        """Former champions, latest last; after a rollback that is the champion, and passed over by the next."""
         return str(self._client.get_registered_model(name).tags.get(HISTORY_TAG, "")).split()
 
     def _remember(self, name: str, history: list[str]) -> None:
@@ -367,21 +391,10 @@ class Registry:
         self._client.set_model_version_tag(card.name, version, "almenara.run_id", run_id)
 
 
-def _require_reason(reason: str) -> None:
-    if not reason.strip():
-        raise InputError("reason-empty", "The reason is empty.", "Say in a few words why: --reason …")
+def _gone(error: RegistryError) -> bool:
+    """Whether the registry answered that it holds no such thing."""
+    return getattr(error.__cause__, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run a user id without a name; Python before 3.13 says KeyError
-        return "unknown"

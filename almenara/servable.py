@@ -87,11 +87,14 @@ class VisionModel:
         self.input = _input(package.card, ImageInput)
         reduced, sent = self.input.reduced_decoding, self.input.reencoding
         self.enough = images.enough_for(self.input) if reduced and reduced.allowed else None
+        self._most_divisor = reduced.divisor if reduced else 1
         self.jpeg_quality = images.SENT_QUALITY if sent and sent.allowed else images.EXACT_QUALITY
 
     def decode(self, body: bytes, *, max_pixels: int, name: str = "The picture") -> NDArray[np.uint8]:
         """The picture to judge, uint8 RGB; smaller than the file's where the card allows. Raises as images.decode."""
-        return images.decode(body, max_pixels=max_pixels, enough=self.enough, name=name)
+        return images.decode(
+            body, max_pixels=max_pixels, enough=self.enough, most_divisor=self._most_divisor, name=name
+        )
 
     def predict(self, image: NDArray[np.uint8]) -> VisionResult:
         """Judge one picture, uint8 RGB of shape (height, width, 3), any size."""

@@ -189,7 +189,7 @@ asset_channels = Table(
     Column("channel", String(100), primary_key=True),
     Column("judged_until", UtcDateTime, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
-    Column("label", String(100), nullable=False),
+    Column("label", Text, nullable=False),
     Column("anomaly", Float),
 )
 """The newest verdict of every sensor of every asset; the channel is empty where none was named."""
@@ -205,7 +205,7 @@ asset_readings = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("late", Boolean, nullable=False),
     Column("model", JSON, nullable=False),
-    Column("label", String(100), nullable=False),
+    Column("label", Text, nullable=False),
     Column("probability", Float, nullable=False),
     Column("novelty", JSON(none_as_null=True)),
     Column("rms", Float, nullable=False),

@@ -206,9 +206,11 @@ def import_model(
     Example: `almenara models import model.onnx --card card.json --promote --reason "first model of line 2"`
     """
     from almenara import importing
+    from almenara.comparison import PromotionError
+    from almenara.history import require_reason
 
-    if promote and not reason.strip():
-        raise InputError("reason-empty", "--promote needs a reason.", "Say in a few words why: --reason …")
+    if promote:
+        require_reason(reason)
     candidate = importing.read(graph, card)
     settings, registry = load_settings(), _registry()
     try:
@@ -216,11 +218,16 @@ def import_model(
     except GateError as error:
         raise GateError(f"{graph}: {error.fact}", error.remedy) from error
     stdout.print(f"Registered {ref.name} version {ref.version}.")
+    refused = ""
     if promote:
-        ref = registry.promote(ref.name, ref.version, reason=reason)
-        stdout.print(f"{ref.name} version {ref.version} is the champion.")
+        try:
+            ref = registry.promote(ref.name, ref.version, reason=reason)
+            stdout.print(f"{ref.name} version {ref.version} is the champion.")
+        except PromotionError as error:
+            refused = str(error)
+            stdout.print(f"Not promoted: {refused}")
     if as_json:
-        print_json(ref.model_dump())
+        print_json({**ref.model_dump(), "refused": refused})
 
 
 def _print_comparison(found: Comparison) -> None:
@@ -261,6 +268,8 @@ def _print_comparison(found: Comparison) -> None:
         verdict = {"a": f"{names['a']} is better", "b": f"{names['b']} is better", "same": "the two are the same"}
         decided = verdict[found.main.better] if found.main.better else "nothing is decided"
         stdout.print(f"Comparable; by {found.main.metric} ({found.main.protocol}) {decided}.")
+    else:
+        stdout.print("Comparable, but neither has the figure that decides: nothing says that one is worse.")
 
 
 def _registry() -> Registry:

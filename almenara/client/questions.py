@@ -274,7 +274,18 @@ def _file(picture: Picture) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, Path):
-        return picture.read_bytes()
+        try:
+            return picture.read_bytes()
+        except OSError as error:
+            raise InputError(
+                "file-unreadable", f"{picture} cannot be read: {error.strerror}.", "Check path and rights."
+            ) from error
+    if not isinstance(picture, np.ndarray):
+        raise InputError(
+            "image-type",
+            f"A picture is bytes, a pathlib.Path or a NumPy array, and this is a {type(picture).__name__}.",
+            'Give the name of a file as a path: Path("frame.jpg").',
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
         raise InputError(
             "image-shape", f"A uint8 RGB picture (height, width, 3) is needed: this is {picture.dtype} {picture.shape}."

@@ -21,8 +21,9 @@ _LEAST_SAMPLES = 256
 _HIGHEST_RATE_HZ = 1e7
 
 _CLIPPED_SHARE = 0.002
-_LARGEST, _SMALLEST = 1e12, 1e-15
 """Share of samples that sit at the extreme value from which a window counts as clipped."""
+_LARGEST, _SMALLEST = 1e12, 1e-15
+"""Beyond the first no sensor measures in any unit; below the second float32 keeps no squares."""
 
 
 def windows(

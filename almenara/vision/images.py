@@ -43,7 +43,12 @@ GROUND_TRUTH = "ground_truth"
 
 
 def decode(
-    body: bytes, *, max_pixels: int, enough: tuple[int, int] | None = None, name: str = "The picture"
+    body: bytes,
+    *,
+    max_pixels: int,
+    enough: tuple[int, int] | None = None,
+    most_divisor: int = 8,
+    name: str = "The picture",
 ) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG or WebP file; the one decoder of calibration, API and worker.
 
@@ -55,6 +60,7 @@ def decode(
         max_pixels: limit on width times height, checked in the header before any memory is taken.
         enough: (height, width) that do for whoever looks. A JPEG is then decoded at a half, a quarter or an eighth of
             its size, whichever is the smallest with no side below the larger of the two; others come whole.
+        most_divisor: its size is divided by no more than this.
         name: how error messages call it.
 
     Returns:
@@ -70,7 +76,7 @@ def decode(
             f"{name} has {header.width}x{header.height} pixels, and at most {max_pixels} are accepted.",
             "Shrink it before sending, or raise ALMENARA_MAX_PIXELS.",
         )
-    divisor = reduction(header, enough) if enough else 1
+    divisor = min(reduction(header, enough), most_divisor) if enough else 1
     try:
         image = cv2.imdecode(np.frombuffer(body, np.uint8), _REDUCED.get(divisor, cv2.IMREAD_COLOR_RGB))
     except cv2.error:

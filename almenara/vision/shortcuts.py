@@ -53,6 +53,10 @@ def measure(
         lambda file: decode(read_bytes(file), max_pixels=MAX_PIXELS, enough=enough),
         f"No JPEG that the model was not fitted on has {2 * max(enough) - 1} pixels a side, so none is reduced.",
     )
+    if large:
+        reduced = reduced.model_copy(
+            update={"divisor": _divisor([reduction(headers[place], enough) for place in large])}
+        )
     served = enough if reduced.allowed else None
     sent = judged(
         jpegs,
@@ -89,6 +93,11 @@ def compare(
         flips=flips,
         reason=" ".join(reasons),
     )
+
+
+def _divisor(divisors: Sequence[int]) -> int:
+    """The largest that enough pictures were divided by, or by more."""
+    return max((by for by in divisors if sum(each >= by for each in divisors) >= LEAST_PICTURES), default=2)
 
 
 def _scored(pictures: Iterator[NDArray[np.uint8]], score: Score) -> NDArray[np.float64]:

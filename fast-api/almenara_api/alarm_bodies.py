@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from almenara.alarms.records import Report, Silence
 from almenara.alarms.vocabulary import Verdict
@@ -16,6 +17,17 @@ LONGEST_SILENCE_SECONDS = 90 * 86400
 
 NO_NUL = r"^[^\x00]*$"
 """What PostgreSQL can keep as text."""
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("moment", "it lies outside the years 1 to 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+"""A time with its offset; brought to UTC."""
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL)]
 Origin = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NO_NUL)]
@@ -75,8 +87,8 @@ class NewSilence(Signed):
 
     sources: Name = Field(description="glob, such as line-2/* or *")
     seconds: float | None = Field(default=None, ge=60, le=LONGEST_SILENCE_SECONDS)
-    starts_at: AwareDatetime | None = None
-    ends_at: AwareDatetime | None = None
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:

@@ -108,18 +108,16 @@ class AssetWatch:
             The answer: of a repeat the one that was given first, and then nothing is applied.
 
         Raises:
-            InputError: `idempotency-mismatch`.
+            InputError: `idempotency-mismatch` or `channels-too-many`; nothing is applied.
             sqlalchemy.exc.SQLAlchemyError: the alarm database failed; the request can be sent again.
         """
         while True:
+            if claim is not None and (found := self.answers.find(claim, datetime.now(UTC))) is not None:
+                return Answer(found, "replayed")
             try:
                 return self._keep(posted, verdicts, arrived, claim, write)
-            except OvertakenError:
+            except (OvertakenError, RepeatedError):
                 continue
-            except RepeatedError:
-                found = None if claim is None else self.answers.find(claim, datetime.now(UTC))
-                if found is not None:
-                    return Answer(found, "replayed")
 
     def observe(
         self,
@@ -168,12 +166,17 @@ class AssetWatch:
                 self._metrics.alarms_raised.labels(asset).inc()
 
     def prune(self, now: datetime) -> None:
-        """Forget readings and answers that are too old or too many, in small steps."""
-        for step in (self.trend.prune, self.answers.prune):
-            more = True
-            while more and not self._stop.is_set():
-                with self._writer.begin() as connection:
-                    more = step(connection, now)
+        """Forget readings and answers that are too old, then readings that are too many, in small steps."""
+        self._in_steps(partial(self.trend.prune, now=now))
+        self._in_steps(partial(self.answers.prune, now=now))
+        for asset in self.trend.overfull():
+            self._in_steps(partial(self.trend.trim, asset=asset))
+
+    def _in_steps(self, step: Callable[[Connection], bool]) -> None:
+        more = True
+        while more and not self._stop.is_set():
+            with self._writer.begin() as connection:
+                more = step(connection)
 
     def _apply(
         self,
@@ -244,8 +247,8 @@ class AssetWatch:
         measured = [end - timedelta(seconds=sum(lengths) - upto) for upto in accumulate(lengths)]
         ends = [min(each, received_at) for each in measured]  # the clock of a sensor may be ahead
         late = [False] * len(ends)
+        channel, newest = self.trend.judged_until(sensor)
         if told is not None:
-            channel, newest = self.trend.judged_until(sensor)
             late = [self._is_late(each, channel, newest, received_at) for each in ends]
             ends = [each if newest is None else max(each, newest) for each in ends]
         ended = [now - (received_at - each).total_seconds() for each in ends]

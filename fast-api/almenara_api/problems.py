@@ -152,8 +152,13 @@ def responses(*statuses: int, details: type[ProblemDetails] = ProblemDetails) ->
 def sentence(error: Mapping[str, Any]) -> str:
     """One pydantic error as `where: what (got …)`."""
     where = ".".join(str(part) for part in error["loc"])
-    got = f" (got {str(error['input'])[:80]!r})" if "input" in error else ""
+    got = f" (got {shown(error['input'])!r})" if "input" in error else ""
     return f"{where}: {error['msg']}{got}"
+
+
+def shown(value: object, most: int = 80) -> str:
+    """The beginning of what somebody sent, for an error; of lists and objects the type, since they may be deep."""
+    return type(value).__name__ if isinstance(value, list | dict | tuple) else str(value)[:most]
 
 
 def _answer(request: Request, problem: Problem) -> Response:

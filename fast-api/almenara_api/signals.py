@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from almenara.errors import InputError
 from almenara.vibration.signals import agreed_rate, parse_signal
-from almenara_api.problems import sentence
+from almenara_api.problems import sentence, shown
 
 JSON = "application/json"
 RAW = "application/octet-stream"
@@ -63,8 +63,10 @@ class VibrationParameters(BaseModel):
         default=None, gt=0, le=1e7, description="samples a second; never assumed, only a WAV file brings its own"
     )
     shaft_rpm: float | None = Field(default=None, gt=0, le=1e6, description="revolutions a minute")
-    bearing: str | None = Field(default=None, max_length=80, description="designation, such as 6205-2RS")
-    unit: str | None = Field(default=None, max_length=20, description="of the samples, such as g or m/s²")
+    bearing: str | None = Field(default=None, max_length=80, pattern=_TEXT, description="designation, such as 6205-2RS")
+    unit: str | None = Field(
+        default=None, max_length=20, pattern=_TEXT, description="of the samples, such as g or m/s²"
+    )
     asset: str | None = Field(
         default=None,
         min_length=1,
@@ -229,19 +231,15 @@ def _samples(values: object, where: str, max_samples: int) -> Signal:
     if not isinstance(values, list) or not values:
         raise InputError("recording-empty", f"{where} is no list of numbers, or an empty one.", _SHAPE)
     _check_length(len(values), where, max_samples)
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        array = np.asarray(None)
-    if array.ndim != 1 or array.dtype.kind not in "iuf":
-        bad = next((index for index, value in enumerate(values) if type(value) not in (int, float)), 0)
+    if not set(map(type, values)) <= {int, float}:  # of texts NumPy would make an array as wide as the longest
+        bad = next(index for index, value in enumerate(values) if type(value) not in (int, float))
         raise InputError(
             "window-dtype",
-            f"{where}[{bad}] is {str(values[bad])[:40]!r}, which is no number.",
+            f"{where}[{bad}] is {shown(values[bad], 40)!r}, which is no number.",
             "Send plain numbers only.",
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as not finite
-        return array.astype(np.float32)
+        return np.asarray(values).astype(np.float32)
 
 
 def _check_length(samples: int, where: str, max_samples: int) -> None:

@@ -259,7 +259,7 @@ def _check(tensor: InputTensor, datatype: Datatype, shape: Sequence[int]) -> Non
 def _plain(tensor: InputTensor, datatype: str, count: int) -> NDArray[Any]:
     """The numbers of the JSON, in a shape that fits."""
     try:
-        array = np.asarray(tensor.data)
+        array = np.asarray(tensor.data if _is_numbers(tensor.data) else None)
     except (ValueError, OverflowError):
         array = np.asarray(None)
     if array.dtype.kind not in ("iu" if datatype == "UINT8" else "iuf"):
@@ -269,6 +269,21 @@ def _plain(tensor: InputTensor, datatype: str, count: int) -> NDArray[Any]:
     if datatype == "UINT8" and (array.min() < 0 or array.max() > 255):
         raise InputError("tensor-data", f"{tensor.name} has values outside 0 to 255.", "Send UINT8.")
     return array
+
+
+def _is_numbers(data: object) -> bool:
+    """Whether nested lists hold numbers alone; NumPy would make each element as wide as the longest text."""
+    waiting = [data]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, list):
+            return False
+        kinds = set(map(type, each))
+        if list in kinds:
+            waiting.extend(part for part in each if isinstance(part, list))
+        if not kinds <= {int, float, list}:
+            return False
+    return True
 
 
 def _elements(name: str, raw: memoryview) -> Iterator[bytes]:

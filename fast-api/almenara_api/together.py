@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError
 
 Write = Callable[[Connection], None]
 
@@ -45,6 +46,7 @@ class Together:
 
         Raises:
             RefusedError: `write` raised it.
+            ValueError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.DataError: what it writes cannot be kept.
             sqlalchemy.exc.SQLAlchemyError: the database failed, and nothing is written.
         """
         entry = _Entry(order, write)
@@ -73,5 +75,5 @@ class Together:
         try:
             with connection.begin_nested():
                 entry.write(connection)
-        except RefusedError as refusal:
-            entry.error = refusal
+        except (RefusedError, ValueError, IntegrityError, DataError) as error:
+            entry.error = error

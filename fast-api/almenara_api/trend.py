@@ -9,17 +9,20 @@ from itertools import groupby
 from typing import Any
 
 from pydantic import AwareDatetime, Field
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from almenara.alarms import tables
 from almenara.contracts import Contract, ModelRef, Novelty, VibrationVerdict
+from almenara.errors import InputError
 from almenara_api.together import RefusedError
 
 _rows = tables.asset_readings
 _channels = tables.asset_channels
 _PRUNED = 2000
 """Most rows that are removed at once, so that nobody waits long for the database."""
+_CHANNELS = 64
+"""Most channels of an asset."""
 
 
 class OvertakenError(RefusedError):
@@ -104,11 +107,24 @@ class Trend:
         self._keep_rows = keep_rows
 
     def judged_until(self, sensor: Sensor) -> tuple[datetime | None, datetime | None]:
-        """Until when windows were judged: of this channel, and of any channel of the asset."""
-        query = select(_channels.c.channel, _channels.c.judged_until).where(_channels.c.asset == sensor.asset)
+        """Until when windows were judged: of this channel, and of any channel of the asset.
+
+        Raises:
+            InputError: `channels-too-many`, the channel is new and the asset has no room for it.
+        """
+        until = _channels.c.judged_until
+        own = case((_channels.c.channel == sensor.channel, until))
+        query = select(func.max(own), func.max(until), func.count()).where(_channels.c.asset == sensor.asset)
         with self._engine.begin() as connection:
-            ends = {row.channel: row.judged_until for row in connection.execute(query)}
-        return ends.get(sensor.channel), max(ends.values(), default=None)
+            channel, newest, count = connection.execute(query).one()
+        if channel is None and count >= _CHANNELS:
+            raise InputError(
+                "channels-too-many",
+                f"The asset {sensor.asset!r} has {count} channels, and at most {_CHANNELS} are kept.",
+                "Name the sensor in channel and put what changes from window to window into record_id, or name the "
+                "machine's parts as assets; a channel is forgotten ALMENARA_TREND_DAYS after its last window.",
+            )
+        return channel, newest
 
     def add(
         self,
@@ -184,22 +200,27 @@ class Trend:
         return [_asset(name, list(group)) for name, group in groupby(rows, key=lambda row: str(row["asset"]))]
 
     def prune(self, connection: Connection, now: datetime) -> bool:
-        """Forget some of what is old or too much; whether there may be more."""
+        """Forget some of what is old; whether there may be more."""
         old = connection.execute(_some(_rows.c.measured_at < now - self._keep)).rowcount
         connection.execute(delete(_channels).where(_channels.c.received_at < now - self._keep))
-        many = select(_rows.c.asset).group_by(_rows.c.asset).having(func.count() > self._keep_rows).limit(20)
-        removed = [self._trim(connection, asset) for asset in connection.execute(many).scalars().all()]
-        return max(old, *removed, 0) >= _PRUNED
+        return int(old) >= _PRUNED
 
-    def _trim(self, connection: Connection, asset: str) -> int:
+    def overfull(self) -> list[str]:
+        """Assets with more readings than are kept; counts them all, and no writer waits for it."""
+        many = select(_rows.c.asset).group_by(_rows.c.asset).having(func.count() > self._keep_rows)
+        with self._engine.begin() as connection:
+            return list(connection.execute(many).scalars())
+
+    def trim(self, connection: Connection, asset: str) -> bool:
+        """Forget some of an asset's oldest readings, if they are too many; whether there may be more."""
         newest = select(_rows.c.measured_at, _rows.c.id).where(_rows.c.asset == asset)
         newest = newest.order_by(_rows.c.measured_at.desc(), _rows.c.id.desc())
         first = connection.execute(newest.offset(self._keep_rows).limit(1)).first()
         if first is None:
-            return 0
+            return False
         same = and_(_rows.c.measured_at == first.measured_at, _rows.c.id <= first.id)
         beyond = and_(_rows.c.asset == asset, or_(_rows.c.measured_at < first.measured_at, same))
-        return int(connection.execute(_some(beyond)).rowcount)
+        return int(connection.execute(_some(beyond)).rowcount) >= _PRUNED
 
     def _advance(
         self, connection: Connection, sensor: Sensor, last: Entry, received_at: datetime, *, in_turn: bool

@@ -29,16 +29,17 @@ class Turns:
             self._end(turn)
 
     def take(self, turn: Turn, asset: str) -> None:
-        """Queue a turn for its asset, unless it is over."""
+        """Queue a turn for its asset, unless it is over or queued already."""
         with self._lock:
-            if not turn.over.is_set():
+            if not turn.over.is_set() and not turn.asset:
                 turn.asset = asset
                 self._open.setdefault(asset, []).append(turn)
 
     def before(self, turn: Turn) -> Turn | None:
         """One that arrived earlier for the same asset and is not over."""
         with self._lock:
-            return next((each for each in self._open.get(turn.asset, ()) if each.number < turn.number), None)
+            waiting = self._open.get(turn.asset, ())
+            return next((each for each in waiting if each.number < turn.number and not each.over.is_set()), None)
 
     def _end(self, turn: Turn) -> None:
         with self._lock:
@@ -60,7 +61,7 @@ class Turn:
         self._turns = turns
 
     def take(self, asset: str) -> None:
-        """Say which asset it is for; from any thread, once."""
+        """Say which asset it is for; from any thread, and only the first time counts."""
         self._turns.take(self, asset)
 
     async def come(self, timeout_seconds: float) -> None:

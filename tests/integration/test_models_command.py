@@ -105,6 +105,17 @@ def test_compare_takes_champion_and_newest_and_draws_them(command: Command, vers
     assert min(images.decode((tmp_path / "rated.png").read_bytes(), max_pixels=10**7).shape[:2]) > 200
 
 
+@pytest.mark.slow
+def test_compare_says_when_nothing_decides(command: Command, registry: Registry) -> None:
+    plain = vision_candidate("undecided")
+    plain = replace(plain, card=plain.card.model_copy(update={"metrics": {}}))
+    for _ in range(2):
+        registry.register(plain, "tests")
+    code, out, _ = command("compare", "undecided", "1", "2", "--json")
+    assert (code, last_line(out)["comparable"], last_line(out)["main"]) == (0, True, None)
+    assert "neither has the figure that decides" in out
+
+
 def test_compare_says_why_not(command: Command, versions: Registry) -> None:
     code, out, _ = command("compare", "rated", "1", "3", "--json")
     found = last_line(out)
@@ -235,7 +246,7 @@ def test_the_cards_of_the_guide_are_imported_and_served(
         arguments = files(tmp_path, graph, card)
         code, out, err = command("import", *arguments, "--promote", "--reason", "first", "--json")
         assert code == 0, err
-        assert last_line(out) == {"name": card["name"], "version": "1", "alias": "champion"}
+        assert last_line(out) == {"name": card["name"], "version": "1", "alias": "champion", "refused": ""}
     signal = np.random.default_rng(0).normal(size=12_000).astype("<f4").tobytes()
     with running_api(tmp_path / "var", {"MLFLOW_TRACKING_URI": mlflow_address}) as api:
         wait_until(lambda: {"weld-seam", "gearbox"} <= in_service(api), 60, api.log)
@@ -265,10 +276,13 @@ def test_an_imported_version_is_compared_like_any_other(command: Command, regist
     worse = VISION | {"metrics": {"held-out-groups": {"image_auroc": 0.5}}}
     assert command("import", *files(tmp_path, darkness(), VISION))[0] == 0
     registry.promote("weld-seam", "1", reason="first")
-    code, out, err = command("import", *files(tmp_path, darkness(), worse), "--promote", "--reason", "newer")
-    assert code == 2
+    code, out, err = command("import", *files(tmp_path, darkness(), worse), "--promote", "--reason", "newer", "--json")
+    assert code == 0, err
     assert "Registered weld-seam version 2." in out
-    assert "is 0.500 against 0.940" in err
+    found = last_line(out)
+    assert (found["version"], found["alias"]) == ("2", None)
+    assert "is 0.500 against 0.940" in found["refused"]
+    assert "almenara models promote weld-seam 2 --force" in found["refused"]
     assert registry.champion("weld-seam").version == "1"
 
 
@@ -357,8 +371,12 @@ def test_a_card_that_cannot_be_served_is_refused(
     assert "docs/models.md" in err
 
 
-def test_a_promotion_without_a_reason_imports_nothing(command: Command, tmp_path: Path) -> None:
-    code, _, err = command("import", *files(tmp_path, darkness(), VISION | {"name": "refused"}), "--promote")
+@pytest.mark.parametrize(("reason", "sentence"), [("", "The reason is empty"), ("x" * 1001, "has 1001 characters")])
+def test_a_promotion_without_a_usable_reason_imports_nothing(
+    command: Command, tmp_path: Path, reason: str, sentence: str
+) -> None:
+    arguments = files(tmp_path, darkness(), VISION | {"name": "refused"})
+    code, _, err = command("import", *arguments, "--promote", "--reason", reason)
     assert code == 2
-    assert "--promote needs a reason" in err
+    assert sentence in err
     assert "refused" not in command("list")[1]

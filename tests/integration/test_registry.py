@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import onnx
 import pytest
@@ -17,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from almenara import servable
 from almenara.comparison import PromotionError
-from almenara.errors import GateError, RegistryError
-from almenara.registry import Registry
+from almenara.errors import GateError, InputError, RegistryError
+from almenara.registry import CardError, Registry
 from almenara.training import Trainer
 from tests.support.packages import classifier_candidate, vision_candidate
 
@@ -60,6 +61,53 @@ def test_rollback_walks_back_through_every_champion(registry: Registry) -> None:
         registry.rollback("walked", reason="again")
 
 
+def test_rollback_never_restores_the_champion(registry: Registry) -> None:
+    """The alias may be moved in MLflow's page, or a change may have failed halfway and been tried again."""
+    for _ in range(3):
+        registry.register(vision_candidate("moved"), "tests")
+    for version in ("1", "2", "3"):
+        registry.promote("moved", version, reason="tried")
+    client = MlflowClient(registry.tracking_uri)
+    client.set_registered_model_alias("moved", "champion", "2")
+    registry.promote("moved", "3", reason="again")
+    assert client.get_registered_model("moved").tags["almenara.former_champions"] == "1 2"
+    client.set_registered_model_alias("moved", "champion", "2")
+    assert registry.rollback("moved", reason="back").version == "1"
+    registry.promote("moved", "2", reason="once more")
+    assert registry.rollback("moved", reason="back").version == "1"
+    with pytest.raises(RegistryError, match="no champion before version 1"):
+        registry.rollback("moved", reason="again")
+
+
+def test_a_change_that_fails_halfway_has_not_happened_and_is_tried_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise ConnectionError("the registry went away")
+
+    for _ in range(3):
+        registry.register(vision_candidate("halfway"), "tests")
+    registry.promote("halfway", "1", reason="first")
+    registry.promote("halfway", "2", reason="second")
+    with monkeypatch.context() as patched:
+        patched.setattr(registry._client, "set_registered_model_alias", away)
+        with pytest.raises(RegistryError, match="went away"):
+            registry.promote("halfway", "3", reason="third")
+    assert registry.champion("halfway").version == "2"
+    assert registry._client.get_model_version("halfway", "3").tags["almenara.reason"] == "third"
+    assert registry.promote("halfway", "3", reason="third").version == "3"
+    with monkeypatch.context() as patched:
+        patched.setattr(registry._client, "set_registered_model_alias", away)
+        with pytest.raises(RegistryError, match="went away"):
+            registry.rollback("halfway", reason="back")
+    assert [registry.rollback("halfway", reason="back").version for _ in range(2)] == ["2", "1"]
+
+
+def test_a_reason_has_a_limit(registry: Registry) -> None:
+    with pytest.raises(InputError, match="1001 characters and 1000 are kept"):
+        registry.promote("any", "1", reason="x" * 1001)
+
+
 @pytest.mark.slow
 def test_a_training_that_is_worse_registers_and_says_why_it_is_not_promoted(registry: Registry) -> None:
     better = vision_candidate("trained")
@@ -74,6 +122,22 @@ def test_a_training_that_is_worse_registers_and_says_why_it_is_not_promoted(regi
     assert registry.champion("trained").version == "3"
 
 
+def test_a_registry_that_does_not_answer_is_no_reason_to_force(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        registry.register(vision_candidate("slow"), "tests")
+    registry.promote("slow", "1", reason="first")
+
+    def late(*_: object, **__: object) -> str:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", late)
+    with pytest.raises(RegistryError, match=r"did not answer as expected: timed out") as raised:
+        registry.promote("slow", "2", reason="newer")
+    assert not isinstance(raised.value, CardError)
+
+
 @pytest.mark.slow
 def test_a_champion_whose_files_are_gone_gives_way_to_force_alone(tmp_path: Path) -> None:
     registry = Registry(f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}")
@@ -82,7 +146,7 @@ def test_a_champion_whose_files_are_gone_gives_way_to_force_alone(tmp_path: Path
     registry.promote("lost", "1", reason="first")
     for card in (tmp_path / "mlflow" / "artifacts").rglob("package/card.json"):
         card.unlink()
-    with pytest.raises(PromotionError, match="cannot be compared with the champion, version 1"):
+    with pytest.raises(PromotionError, match="cannot be compared with the champion, version 1: The card of lost"):
         registry.promote("lost", "2", reason="the other one")
     assert registry.promote("lost", "2", reason="the other one", force=True).version == "2"
 
@@ -183,8 +247,6 @@ print(json.dumps({"from": almenara.__file__, "verdict": verdict}))
 @pytest.mark.slow
 def test_pyfunc_loads_where_almenara_is_not_installed(registry: Registry, mlflow_address: str, tmp_path: Path) -> None:
     made = registry.register(classifier_candidate("elsewhere"), "tests")
-    import mlflow
-
     model = mlflow.artifacts.download_artifacts(f"models:/elsewhere/{made.version}", dst_path=str(tmp_path))
     packages = str(Path(np.__file__).parents[1])
     done = subprocess.run(

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime
 
 from almenara.alarms import AlarmRecord, Phase, Priority, Transition
 from almenara.alarms.kpi import Kpi
@@ -17,7 +16,7 @@ from almenara.alarms.records import SourceStatus
 from almenara.contracts import AlarmKind
 from almenara.errors import InputError
 from almenara_api import judging
-from almenara_api.alarm_bodies import NO_NUL, Acknowledgement, Reset
+from almenara_api.alarm_bodies import NO_NUL, Acknowledgement, Moment, Reset
 from almenara_api.problems import responses
 from almenara_api.services import ServicesDependency, require_key_or_link
 
@@ -40,8 +39,8 @@ async def alarms(
     phase: Annotated[tuple[Phase, ...], Query(max_length=len(Phase))] = (),
     priority: Priority | None = None,
     standing: Annotated[bool | None, Query(description="true: still open; false: over")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="raised at or after")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="raised before")] = None,
+    since: Annotated[Moment | None, Query(description="raised at or after")] = None,
+    until: Annotated[Moment | None, Query(description="raised before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[
         str | None, Query(max_length=36, pattern=NO_NUL, description="alarms after this one in the list")
@@ -70,8 +69,8 @@ async def kpi(
     services: ServicesDependency,
     hours: Annotated[float, Query(gt=0, le=judging.MOST_HOURS, description="until now")] = 24,
     operators: Annotated[int, Query(ge=1, le=1000, description="people who look after the alarms")] = 1,
-    since: Annotated[AwareDatetime | None, Query(description="instead of hours")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="by default now")] = None,
+    since: Annotated[Moment | None, Query(description="instead of hours")] = None,
+    until: Annotated[Moment | None, Query(description="by default now")] = None,
 ) -> Kpi:
     """Figures of alarm management after ISA-18.2 and EEMUA 191: load per operator, floods, chatter, worst sources."""
     end = (until or datetime.now(UTC)).astimezone(UTC)

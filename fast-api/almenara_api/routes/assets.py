@@ -8,10 +8,8 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime
-from pydantic_core import PydanticCustomError
 
-from almenara_api.alarm_bodies import NO_NUL
+from almenara_api.alarm_bodies import NO_NUL, Moment
 from almenara_api.problems import responses
 from almenara_api.services import ServicesDependency
 from almenara_api.trend import Asset, Reading
@@ -20,16 +18,6 @@ router = APIRouter(prefix="/v1/assets", tags=["assets"])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-def _utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("moment", "it lies outside the years 1 to 9999") from None
-
-
-_Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
 @router.get("", summary="The assets whose vibration was judged", responses=responses(401, 422, 503))
@@ -56,8 +44,8 @@ async def trend(
     channel: Annotated[
         str | None, Query(max_length=100, pattern=NO_NUL, description="of one sensor; empty: of those without a name")
     ] = None,
-    since: Annotated[_Moment | None, Query(description="measured at or after")] = None,
-    until: Annotated[_Moment | None, Query(description="measured before")] = None,
+    since: Annotated[Moment | None, Query(description="measured at or after")] = None,
+    until: Annotated[Moment | None, Query(description="measured before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[
         str | None, Query(pattern=r"^\d{1,17}-\d{1,18}$", description="place in the list, as the header Link has it")

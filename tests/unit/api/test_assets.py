@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
@@ -220,6 +221,45 @@ def test_a_repeat_gets_the_first_answer_and_moves_no_alarm(watch: Watched) -> No
     assert len(watch.trend()) == 1
 
 
+def test_a_repeat_of_a_list_moves_no_alarm_either(tmp_path: Path) -> None:
+    at_once = Settings(
+        var_dir=tmp_path,
+        vibration_on_delay_seconds=0,
+        vibration_off_delay_seconds=0,
+        vibration_cooldown_seconds=0,
+    )
+    with watching(at_once) as watch:
+        first = watch.post(0.9, 0.1, claim=CLAIM)
+        assert watch.phase() is Phase.RETURNED_UNACKNOWLEDGED
+        again = watch.post(0.9, 0.1, claim=CLAIM)
+        assert (again.content, again.outcome) == (first.content, "replayed")
+        assert watch.phase() is Phase.RETURNED_UNACKNOWLEDGED
+        assert len(watch.trend()) == 2
+
+
+def test_a_new_channel_of_an_asset_that_has_too_many_moves_no_alarm(
+    watch: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("almenara_api.trend._CHANNELS", 3)
+    for channel in ("a", "b", "c"):
+        watch.post(0.1, channel=channel)
+    with pytest.raises(InputError) as refused:
+        watch.post(0.9, 0.9, channel="d")
+    assert refused.value.code == "channels-too-many"
+    assert watch.alarms() == []
+    assert watch.office.unhealthy() is None, "the database has not failed"
+    assert watch.post(0.9, channel="c").outcome == "kept"
+    assert watch.post(0.9, asset="pump-2", channel="d").outcome == "kept"
+    [asset] = watch.watch.trend.assets(limit=1)
+    assert [each.channel for each in asset.channels] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("told", [{"unit": "g\0"}, {"bearing": "6205\0"}, {"unit": "g\n"}])
+def test_what_no_database_can_keep_is_refused(told: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        VibrationParameters.model_validate(told)
+
+
 def test_another_request_with_the_same_key_moves_no_alarm_either(watch: Watched) -> None:
     watch.post(0.2, claim=CLAIM)
     with pytest.raises(InputError) as refused:
@@ -375,3 +415,26 @@ def test_what_is_old_is_forgotten_in_the_background(tmp_path: Path) -> None:
         watch.watch.start()
         wait_until(lambda: len(watch.trend()) == 2 and not watch.answers(), 30)
         watch.watch.close()
+
+
+def test_what_is_old_is_forgotten_though_the_rest_cannot_be_counted(
+    watch: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[str]:
+        raise OperationalError("SELECT", {}, Exception("canceling statement due to statement timeout"))
+
+    watch.post(None, claim=CLAIM)
+    monkeypatch.setattr(watch.watch.trend, "overfull", fail)
+    with pytest.raises(OperationalError):
+        watch.watch.prune(datetime.now(UTC) + timedelta(days=10_000))
+    assert watch.trend() == []
+    assert watch.answers() == 0
+
+
+def test_of_many_assets_at_once_so_many_readings_are_kept(tmp_path: Path) -> None:
+    pumps = [f"pump-{number}" for number in range(25)]
+    with watching(Settings(var_dir=tmp_path, trend_rows=2)) as watch:
+        for pump in pumps:
+            watch.post(None, None, None, asset=pump)
+        watch.watch.prune(datetime.now(UTC))
+        assert {len(watch.watch.trend.readings(pump)) for pump in pumps} == {2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -186,3 +187,29 @@ def test_a_clock_may_be_a_little_ahead() -> None:
 @pytest.mark.parametrize("text", ["", "a\nb", "\x00", "x" * 201])
 def test_names_are_short_and_printable(name: str, text: str) -> None:
     assert code_of(body(signal=[1, 2], sampling_rate_hz=10, **{name: text})) == "parameters-invalid"
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (f'{{"sampling_rate_hz": 1000, "signal": {nested(1000)}}}', "window-dtype"),
+        (f'{{"sampling_rate_hz": {nested(1000)}, "signal": [1]}}', "parameters-invalid"),
+    ],
+)
+def test_a_body_of_a_thousand_lists_in_each_other_is_named_without_being_shown(content: str, code: str) -> None:
+    assert code_of(content.encode()) == code
+
+
+def test_a_long_text_among_numbers_takes_no_memory() -> None:
+    content = body(signal=["x" * 100_000, *[1] * 10_000], sampling_rate_hz=1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="no number"):
+            parse(content, JSON, NOTHING, max_samples=20_000)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()

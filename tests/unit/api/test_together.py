@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, event, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from almenara.alarms import tables
 from almenara.alarms.database import open_database
@@ -81,9 +81,22 @@ def test_a_refused_write_takes_back_only_itself(engine: Engine) -> None:
     assert names(engine) == {"a", "c"}
 
 
-def test_a_failure_is_told_to_all_and_nothing_is_written(engine: Engine) -> None:
-    outcomes = Crowd(engine).run(write("a"), write("a"), write("b"))
-    assert [type(each) for each in outcomes] == [IntegrityError] * 3
+def test_what_cannot_be_kept_fails_alone(engine: Engine) -> None:
+    def unwritable(connection: Connection) -> None:
+        write("d")(connection)
+        raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+
+    outcomes = Crowd(engine).run(write("a"), write("a"), write("b"), unwritable)
+    assert [type(each) for each in outcomes] == [type(None), IntegrityError, type(None), ValueError]
+    assert names(engine) == {"a", "b"}
+
+
+def test_a_failure_of_the_database_is_told_to_all_and_nothing_is_written(engine: Engine) -> None:
+    def fail(_: Connection) -> None:
+        raise OperationalError("INSERT", {}, Exception("disk I/O error"))
+
+    outcomes = Crowd(engine).run(write("a"), fail, write("b"))
+    assert [type(each) for each in outcomes] == [OperationalError] * 3
     assert names(engine) == set()
 
 

@@ -183,6 +183,11 @@ def prune(engine: Engine, trend: Trend | Answers, now: datetime) -> int:
     raise AssertionError
 
 
+def trim(engine: Engine, trend: Trend, sensor: Sensor) -> bool:
+    with engine.execution_options(writes=True).begin() as connection:
+        return trend.trim(connection, sensor.asset)
+
+
 def test_old_readings_are_forgotten(engine: Engine, trend: Trend, pump: Sensor) -> None:
     day, gone = 86_400, Sensor(f"{pump.asset} gone", "")
     add(engine, trend, gone, -31 * day)
@@ -198,7 +203,9 @@ def test_of_an_asset_so_many_readings_are_kept(engine: Engine, pump: Sensor) -> 
     trend, other = Trend(engine, keep_days=3650, keep_rows=5), Sensor(f"{pump.asset} b", "")
     add(engine, trend, other, *range(5))
     add(engine, trend, pump, *range(4), *([6] * 4), in_turn=False)
-    prune(engine, trend, NOON)
+    assert trend.overfull().count(pump.asset) == 1
+    assert other.asset not in trend.overfull()
+    assert [trim(engine, trend, pump), trim(engine, trend, other)] == [False, False]
     assert seconds_of(trend.readings(pump.asset)) == [6, 6, 6, 6, 3]
     assert len(trend.readings(other.asset)) == 5
 
@@ -210,6 +217,29 @@ def test_much_is_forgotten_in_small_steps(
     add(engine, trend, pump, *(-40 * 86_400 + second for second in range(10)))
     assert prune(engine, trend, NOON) == 3
     assert trend.readings(pump.asset) == []
+    add(engine, trend, pump, *range(10))
+    short = Trend(engine, keep_days=30, keep_rows=1)
+    assert [trim(engine, short, pump) for _ in range(3)] == [True, True, False]
+    assert seconds_of(trend.readings(pump.asset)) == [9]
+
+
+def test_a_label_is_kept_however_long_it_is(engine: Engine, trend: Trend, pump: Sensor) -> None:
+    label = "inner race " * 40
+    with engine.execution_options(writes=True).begin() as connection:
+        entry = Entry(verdict(label=label), NOON, False)
+        trend.add(connection, pump, [entry], received_at=NOON, record_id=None, in_turn=True)
+    assert [each.label for each in trend.readings(pump.asset)] == [label]
+
+
+def test_an_asset_has_room_for_so_many_channels(engine: Engine, trend: Trend, pump: Sensor) -> None:
+    sensors = [Sensor(pump.asset, f"channel {number}") for number in range(65)]
+    for sensor in sensors[:64]:
+        trend.judged_until(sensor)
+        add(engine, trend, sensor, 1)
+    with pytest.raises(InputError) as refused:
+        trend.judged_until(sensors[64])
+    assert refused.value.code == "channels-too-many"
+    assert trend.judged_until(sensors[63]) == (NOON + timedelta(seconds=1),) * 2
 
 
 @pytest.fixture

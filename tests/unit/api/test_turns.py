@@ -71,3 +71,16 @@ def test_nobody_waits_longer_than_the_timeout() -> None:
                 await second.come(0.05)
 
     asyncio.run(run())
+
+
+def test_a_turn_that_was_taken_twice_is_over_once() -> None:
+    async def run() -> list[str]:
+        turns, log = Turns(), list[str]()
+        with turns.turn() as twice:
+            twice.take("pump")
+            twice.take("pump")
+        async with asyncio.timeout(30):
+            await asyncio.to_thread(lambda: asyncio.run(request(turns, "pump", 0, log, "next")))
+        return log
+
+    assert asyncio.run(run()) == ["next"]

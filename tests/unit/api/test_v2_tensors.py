@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,16 @@ def test_an_output_that_the_model_does_not_give_is_named() -> None:
 
 
 _INPUT = {"name": "signal", "shape": [1], "datatype": "FP32", "data": [1]}
+
+
+@pytest.mark.parametrize("data", [["x" * 100_000, *[1] * 10_000], [["x" * 100_000], [1.0] * 10_000]])
+def test_a_long_text_among_numbers_takes_no_memory(data: list[Any]) -> None:
+    posted = body(data, shape=[1, 10_001])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as refused:
+            signal(posted, 20_000)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code == "tensor-data"

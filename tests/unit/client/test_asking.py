@@ -205,6 +205,14 @@ def test_an_array_that_is_no_rgb_picture_is_refused(picture: Any) -> None:
         sent(questions.judge_picture("outflow", picture))
 
 
+@pytest.mark.parametrize(
+    ("picture", "told"), [("frame.jpg", "this is a str"), (Path("away.jpg"), "away.jpg cannot be")]
+)
+def test_what_is_no_picture_is_refused_in_a_sentence(picture: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        sent(questions.judge_picture("outflow", picture))
+
+
 def batches(files: list[bytes]) -> list[int]:
     """How many pictures each request of a list carries; every one is answered."""
     conversation, found = questions.judge_pictures("outflow", files), list[int]()

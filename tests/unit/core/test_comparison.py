@@ -64,9 +64,37 @@ def test_a_leaking_protocol_decides_nothing() -> None:
     scores: list[dict[str, dict[str, float]]] = [{LEAKING: {"macro_f1": score}} for score in (0.9, 0.99)]
     found = against(*(changed(card, metrics=each) for each in scores))
     [figure] = found.figures
-    assert (figure.leaks, figure.better, found.comparable) == (True, "b", False)
-    assert "Both need macro_f1 (leave-one-fault-size-out)" in found.obstacles[0]
-    assert objection(found) is not None
+    assert (figure.leaks, figure.better, found.main) == (True, "b", None)
+
+
+@pytest.mark.parametrize("leaking", [{}, {LEAKING: {"macro_f1": 0.9}}])
+def test_where_neither_has_a_deciding_figure_nothing_says_that_one_is_worse(leaking: dict[str, Any]) -> None:
+    card = changed(classifier_candidate().card, metrics=leaking)
+    found = against(card, card)
+    assert (found.comparable, found.main, objection(found)) == (True, None, None)
+    other = against(card, changed(card, training_data={"fingerprint": "fedcba9876543210"}))
+    assert "Train it on the champion's data" in str(objection(other))
+
+
+@pytest.mark.parametrize("silent", ["1", "2"])
+def test_a_deciding_figure_that_one_lacks_is_named(silent: str) -> None:
+    held = classifier_candidate().card
+    bare = changed(held, metrics={LEAKING: {"macro_f1": 0.99}})
+    refused = objection(against(*((bare, held) if silent == "1" else (held, bare))))
+    assert refused is not None
+    assert "They have no deciding figure in common: version 1 has" in refused.fact
+    assert f"version {silent} has none" in refused.fact
+    assert "version {} has macro_f1 (leave-one-fault-size-out)".format({"1": "2", "2": "1"}[silent]) in refused.fact
+    assert refused.remedy.startswith("Watch it beside the champion")
+
+
+@pytest.mark.parametrize("metrics", [{}, {"group cross-validation": {"false_alarm_rate": 0.4}}])
+def test_a_baseline_with_another_promise_is_not_compared(metrics: dict[str, Any]) -> None:
+    card = changed(novelty().card, metrics=metrics)
+    assert card.threshold is not None
+    lax = changed(card, threshold=card.threshold.model_copy(update={"false_alarm_rate": 0.5}))
+    assert against(card, lax).obstacles == ("They promise different false-alarm rates (0.05 and 0.5).",)
+    assert objection(against(lax, card)) is not None
 
 
 def test_lower_is_better_of_errors_and_counts_are_neither() -> None:

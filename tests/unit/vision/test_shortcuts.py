@@ -108,6 +108,12 @@ class TestMeasure:
         assert "255 pixels a side" in found.reduced_decoding.reason
         assert found.reencoding.allowed
 
+    def test_it_tells_by_how_much_enough_files_were_reduced(self, tmp_path: Path) -> None:
+        files = noisy_files(tmp_path, 21, 300)
+        found = measure(files, whole_scores(files), SPEC, 100.0, darkness).reduced_decoding
+        assert found is not None
+        assert (found.allowed, found.divisor) == (True, 2)
+
     def test_the_contents_decide_what_is_a_jpeg(self, tmp_path: Path) -> None:
         files = [file.rename(file.with_suffix(".jpg")) for file in noisy_files(tmp_path, 3, 300, ".png")]
         found = measure(files, whole_scores(files), SPEC, 90.0, darkness)
@@ -119,7 +125,9 @@ def candidate(reduced: bool | None, reencoding: bool | None) -> Candidate:
     made = vision_candidate()
     allowed = {"reduced_decoding": reduced, "reencoding": reencoding}
     told = {
-        key: Shortcut(allowed=each, pictures=30, reason="drawn") for key, each in allowed.items() if each is not None
+        key: Shortcut(allowed=each, pictures=30, divisor=4, reason="drawn")
+        for key, each in allowed.items()
+        if each is not None
     }
     spec = made.card.input.model_copy(update=told)
     return Candidate(made.card.model_copy(update={"input": spec}), made.graph, made.probes, made.reference, made.scales)
@@ -130,8 +138,8 @@ def model(made: Candidate) -> servable.VisionModel:
 
 
 class TestModel:
-    @pytest.mark.parametrize(("allowed", "side"), [(True, 75), (False, 600), (None, 600)])
-    def test_it_reduces_only_when_the_card_allows(self, allowed: bool | None, side: int) -> None:
+    @pytest.mark.parametrize(("allowed", "side"), [(True, 150), (False, 600), (None, 600)])
+    def test_it_reduces_only_when_and_as_far_as_the_card_allows(self, allowed: bool | None, side: int) -> None:
         body = images.encode_jpeg(np.full((600, 600, 3), 90, np.uint8))
         assert model(candidate(allowed, None)).decode(body, max_pixels=LIMIT).shape == (side, side, 3)
 

@@ -16,7 +16,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.String(100), primary_key=True),
         sa.Column("judged_until", _MOMENT, nullable=False),
         sa.Column("received_at", _MOMENT, nullable=False),
-        sa.Column("label", sa.String(100), nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
         sa.Column("anomaly", sa.Float),
     )
     op.create_index("asset_channels_by_time", "asset_channels", ["received_at"])
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column("received_at", _MOMENT, nullable=False),
         sa.Column("late", sa.Boolean, nullable=False),
         sa.Column("model", sa.JSON, nullable=False),
-        sa.Column("label", sa.String(100), nullable=False),
+        sa.Column("label", sa.Text, nullable=False),
         sa.Column("probability", sa.Float, nullable=False),
         sa.Column("novelty", sa.JSON),
         sa.Column("rms", sa.Float, nullable=False),

@@ -6,7 +6,7 @@ import getpass
 
 import pytest
 
-from almenara import registry
+from almenara import history
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError])
@@ -15,4 +15,4 @@ def test_an_account_without_a_name_is_unknown(error: type[Exception], monkeypatc
         raise error("uid not found: 1000")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
-    assert registry._user() == "unknown"
+    assert history.user() == "unknown"
