@@ -123,10 +123,10 @@ def test_one_camera_whose_pictures_take_long_leaves_the_others_alone(rig: Rig, m
     prepare = Preparer.prepare
     names = [f"slow{number}" for number in range(8)]
 
-    def slow(self: Preparer, frame: Frame) -> Prepared:
+    def slow(self: Preparer, frame: Frame, jpeg_quality: int) -> Prepared:
         if threading.current_thread().name.startswith("camera-slow"):
             time.sleep(1.0)
-        return prepare(self, frame)
+        return prepare(self, frame, jpeg_quality)
 
     monkeypatch.setattr(Preparer, "prepare", slow)
     rig.run(rig.whole(rig.camera_text(), *(rig.camera_text(name) for name in names)))

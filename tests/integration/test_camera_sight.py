@@ -144,9 +144,9 @@ def test_a_turn_that_hangs_is_blindness_too(rig: Rig, monkeypatch: pytest.Monkey
     start(rig)
     prepare = Preparer.prepare
 
-    def hang(self: Preparer, frame: object) -> object:
+    def hang(self: Preparer, frame: object, jpeg_quality: int) -> object:
         time.sleep(4)
-        return prepare(self, frame)  # type: ignore[arg-type]
+        return prepare(self, frame, jpeg_quality)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Preparer, "prepare", hang)
     wait_for(lambda: "outflow/sight" in standing(rig), 6, "an alarm")
