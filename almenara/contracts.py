@@ -9,12 +9,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 Task = Literal["vision", "vibration"]
 AlarmKind = Literal["vision", "vibration", "system"]
 """What an alarm is about: a model's verdict, or the platform itself (a blind camera, the API away)."""
 Role = Literal["anomaly", "classifier", "novelty"]
+Machine = Literal["group1-rigid", "group1-flexible", "group2-rigid", "group2-flexible"]
+"""Groups of ISO 20816-3 (1: over 300 kW, 2: 15 to 300 kW) and what the machine stands on."""
+Zone = Literal["A", "B", "C", "D"]
 
 Progress = Callable[[str, int, int], None]
 """Told by long work how far it is: (stage, done, total)."""
@@ -204,6 +207,18 @@ class Peak(Contract):
     matched: bool
 
 
+class Severity(Contract):
+    """How strongly the housing vibrates, as ISO 20816 measures it; it names no fault."""
+
+    velocity_rms_mm_s: float = Field(ge=0, description="broadband velocity, mm/s r.m.s., about the mean")
+    from_hz: float = Field(description="where the band begins: 10, and 2 of a shaft below 600 revolutions a minute")
+    to_hz: float = Field(description="where the band ends: 1000")
+    machine: Machine | None = Field(default=None, description="that the zone is for, as it was posted")
+    zone: Zone | None = Field(
+        default=None, description="ISO 20816-3, by velocity; null without a machine: see severity_reason"
+    )
+
+
 class VibrationVerdict(Contract):
     """What the vibration models say of a window, or of a recording pooled over its windows."""
 
@@ -218,7 +233,30 @@ class VibrationVerdict(Contract):
     windows: int = Field(ge=1)
     rms: float = Field(description="of the window, in the unit that was posted")
     unit: str | None = None
+    severity: Severity | None = Field(default=None, description="null without a unit, and where the band is not seen")
+    severity_reason: str | None = Field(default=None, description="why the severity or its zone is null")
     reason: str = Field(description="one sentence for a person")
+
+
+class Reading(Contract):
+    """A verdict on an asset, as its trend keeps it."""
+
+    id: int
+    asset: str
+    channel: str | None = Field(description="of the sensor, null where none was named")
+    record_id: str | None = Field(description="the client's own id of the recording")
+    measured_at: AwareDatetime = Field(description="end of the window; when it arrived, if nobody said it")
+    received_at: AwareDatetime
+    late: bool = Field(description="newer windows had been judged: it changed no alarm")
+    model: ModelRef
+    label: str
+    probability: float = Field(description="of the most probable label")
+    novelty: Novelty | None = Field(description="null without a commissioned baseline")
+    rms: float = Field(description="in the unit; of unknown size where the unit is null")
+    unit: str | None
+    snr_db: dict[str, float] = Field(description="of each fault frequency's line, over the envelope spectrum's median")
+    windows: int
+    quality: tuple[str, ...]
 
 
 # --- from verdict to alarm --------------------------------------------------------------------------------

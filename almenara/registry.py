@@ -236,11 +236,11 @@ class Registry:
             if row.champion is not None
         ]
 
-    def foreign_champions(self) -> dict[str, str]:
-        """Name and champion version of the registered models that are not ours."""
+    def foreign_champions(self) -> dict[str, tuple[str, int]]:
+        """By name of the registered models that are not ours: champion version, and when the model was made, in ms."""
         with tracking.registry_errors(self.tracking_uri):
             return {
-                model.name: str(model.aliases[CHAMPION])
+                model.name: (str(model.aliases[CHAMPION]), model.creation_timestamp or 0)
                 for model in self._registered()
                 if "almenara.task" not in model.tags and CHAMPION in model.aliases
             }
@@ -304,11 +304,11 @@ class Registry:
                 "A newer Almenara wrote it, or it was edited: upgrade almenara or register the model again.",
             ) from error
 
-    def fetch(self, name: str, version: str, destination: Path) -> Path:
-        """Download a version's package (card and graph; no model code is loaded) into a new folder and return it."""
+    def fetch(self, name: str, version: str, destination: Path, part: str = "artifacts/package") -> Path:
+        """Download a version's package, or all of it (part ""), into a new folder and return it; no code is loaded."""
         with tracking.registry_errors(self.tracking_uri), tempfile.TemporaryDirectory() as folder:
             tracking.connect(self.tracking_uri)
-            found = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}/artifacts/package", dst_path=folder)
+            found = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}/{part}", dst_path=folder)
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(found, destination, dirs_exist_ok=True)
         return destination

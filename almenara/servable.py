@@ -18,6 +18,7 @@ from almenara.contracts import (
     Candidate,
     Card,
     ImageInput,
+    Machine,
     ModelRef,
     Novelty,
     VibrationVerdict,
@@ -26,6 +27,7 @@ from almenara.contracts import (
 from almenara.errors import InputError
 from almenara.vibration import verdict as vibration
 from almenara.vibration.bearings import bearing as bearing_by_designation
+from almenara.vibration.severity import severity
 from almenara.vision import images
 from almenara.vision import verdict as vision
 
@@ -139,6 +141,7 @@ class Asked:
     bearing: str | None = None
     unit: str | None = None
     novelty: NoveltyModel | None = None
+    machine: Machine | None = None
 
     @property
     def recorded(self) -> vibration.Recorded:
@@ -163,6 +166,7 @@ class VibrationModel:
         bearing: str | None = None,
         unit: str | None = None,
         novelty: NoveltyModel | None = None,
+        machine: Machine | None = None,
     ) -> VibrationVerdict:
         """Judge one signal of shape (samples,); longer ones are cut into windows and pooled.
 
@@ -172,14 +176,15 @@ class VibrationModel:
             shaft_rpm: revolutions a minute.
             bearing: designation, such as 6205-2RS.
             unit: of the samples, repeated in the verdict. A baseline converts between g and m/s²; without a unit it
-                judges the samples as they are, and the verdict's quality says `unit_assumed`.
+                judges the samples as they are, and the verdict's quality says `unit_assumed`, but has no severity.
             novelty: baseline of the asset that the signal came from.
+            machine: its group and support in ISO 20816-3, by which the severity has a zone.
 
         Raises:
             InputError: the signal cannot be judged (not finite, constant, too short, unknown bearing, a unit that
                 is not the baseline's).
         """
-        asked = [Asked(signal, sampling_rate_hz, shaft_rpm, bearing, unit, novelty)]
+        asked = [Asked(signal, sampling_rate_hz, shaft_rpm, bearing, unit, novelty, machine)]
         (verdict,) = self.judge(asked, self.prepare(asked))
         if isinstance(verdict, InputError):
             raise verdict
@@ -215,10 +220,12 @@ class VibrationModel:
             part = next(parts)
             try:
                 novelty = self._novelty(each, described)
+                graded = severity(each.signal, each.sampling_rate_hz, each.shaft_rpm, each.unit, each.machine)
             except InputError as error:
                 verdicts.append(error)
             else:
-                verdicts.append(vibration.verdict(described, part, self.package.card, self.ref, novelty, each.unit))
+                card = self.package.card
+                verdicts.append(vibration.verdict(described, part, card, self.ref, novelty, each.unit, graded))
         return verdicts
 
     def _novelty(self, asked: Asked, prepared: vibration.Prepared) -> Novelty | None:

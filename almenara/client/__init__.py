@@ -3,6 +3,7 @@
 from almenara.client.answers import ApiError, ApiUnreachable
 from almenara.client.awaiting import AsyncAlmenara
 from almenara.client.blocking import Almenara
-from almenara.client.results import Reading, ServedModel, ServedModels
+from almenara.client.results import ServedModel, ServedModels
+from almenara.contracts import Reading
 
 __all__ = ["Almenara", "ApiError", "ApiUnreachable", "AsyncAlmenara", "Reading", "ServedModel", "ServedModels"]

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from almenara.client.answers import ApiError
 from almenara.client.asking import Conversation, Request
-from almenara.client.results import Reading, ServedModels
-from almenara.contracts import AlarmKind, Contract, VibrationVerdict, VisionVerdict
+from almenara.client.results import ServedModels
+from almenara.contracts import AlarmKind, Contract, Machine, Reading, VibrationVerdict, VisionVerdict
 from almenara.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class WindowFacts(TypedDict, total=False):
     shaft_rpm: float | None
     bearing: str | None
     unit: str | None
+    machine: Machine | None
     asset: str | None
     channel: str | None
     measured_at: datetime | None
@@ -120,6 +121,7 @@ def judge_signal(
         shaft_rpm: revolutions a minute.
         bearing: designation, such as 6205-2RS.
         unit: of the samples, such as g.
+        machine: group and support of ISO 20816-3, such as group2-rigid; the verdict's severity then has a zone.
         asset: the machine; its baseline then decides its alarm.
         channel: of the asset's sensor, such as `drive end`.
         measured_at: when the window ended, with its time zone; by default now.

@@ -21,6 +21,7 @@ from almenara.contracts import (
 from almenara.errors import InputError
 from almenara.vibration.bearings import Bearing
 from almenara.vibration.features import BearingFeatures, peaks
+from almenara.vibration.severity import Graded
 from almenara.vibration.units import factor
 from almenara.vibration.windowing import check_windows, windows
 
@@ -220,6 +221,7 @@ def verdict(
     model: ModelRef,
     novelty: Novelty | None,
     unit: str | None,
+    graded: Graded = (None, None),
 ) -> VibrationVerdict:
     """Verdict on a signal.
 
@@ -230,6 +232,7 @@ def verdict(
         model: which registered version.
         novelty: what the asset's baseline says, when it has one.
         unit: of the samples.
+        graded: how strongly the machine vibrates, and why that is not told.
     """
     pooled = pool(probabilities)
     if pooled.size != len(card.labels):
@@ -249,6 +252,8 @@ def verdict(
         windows=prepared.windows,
         rms=prepared.rms,
         unit=unit,
+        severity=graded[0],
+        severity_reason=graded[1],
         reason=_reason(card.labels[best], float(pooled[best]), bool(abstained), prepared, novelty),
     )
 

@@ -78,7 +78,13 @@ def create_app(settings: Settings | None = None, access: Access | None = None) -
     app.state.stopping = app.state.refusing = lambda: False
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
-    if chosen.cors_origins:
+    app.add_middleware(
+        RequestContext,
+        metrics=metrics,
+        refusing=lambda: app.state.refusing(),  # noqa: PLW0108  as it is then
+        busy=lambda: app.state.services.pool.refusal(),  # noqa: PLW0108  made at the start
+    )
+    if chosen.cors_origins:  # around the context, whose own answers need the headers, too
         app.add_middleware(
             CORSMiddleware,
             allow_origins=chosen.cors_origins,
@@ -94,12 +100,6 @@ def create_app(settings: Settings | None = None, access: Access | None = None) -
             ],
             expose_headers=["X-Request-ID", "Retry-After", "Link", "Idempotent-Replayed", HEADER_LENGTH],
         )
-    app.add_middleware(
-        RequestContext,
-        metrics=metrics,
-        refusing=lambda: app.state.refusing(),  # noqa: PLW0108  as it is then
-        busy=lambda: app.state.services.pool.refusal(),  # noqa: PLW0108  made at the start
-    )
     end_traces = _traces(app, metrics)
     scopes: tuple[tuple[Scope | None, tuple[ModuleType, ...]], ...] = (
         ("predict", (vision, vibration, scoring)),

@@ -18,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from almenara.contracts import VibrationVerdict
+from almenara.contracts import ModelRef, VibrationVerdict
 from almenara_api.store import Snapshot
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -130,10 +130,24 @@ class Metrics:
         )
         self.problems = Counter("almenara_problems", "Error answers by code", ["code"], registry=self.registry)
         self.anomaly = Histogram(
-            "almenara_anomaly", "Anomaly of verdicts, 0 to 1", ["model"], buckets=_SCORES, registry=self.registry
+            "almenara_anomaly",
+            "Anomaly of verdicts, 0 to 1",
+            ["model", "version"],
+            buckets=_SCORES,
+            registry=self.registry,
+        )
+        self.confidence = Histogram(
+            "almenara_confidence",
+            "Probability of a classifier's most probable label, 0 to 1",
+            ["model", "version"],
+            buckets=_SCORES,
+            registry=self.registry,
         )
         self.abstentions = Counter(
-            "almenara_abstentions", "Verdicts whose classifier named no fault", ["model"], registry=self.registry
+            "almenara_abstentions",
+            "Verdicts whose classifier named no fault",
+            ["model", "version"],
+            registry=self.registry,
         )
         self.in_flight = Gauge(
             "almenara_inference_in_flight", "Inference jobs running or queued", registry=self.registry
@@ -164,7 +178,7 @@ class Metrics:
         self.shadow = ShadowMetrics(self.registry)
 
     def show_models(self, snapshot: Snapshot) -> None:
-        """Set the gauges of the models and of the registry."""
+        """Set the gauges of the models and of the registry, and forget the versions that are out of service."""
         self.registry_up.set(snapshot.registry == "up")
         self.champions.set(len(snapshot.champions))
         self.served.clear()
@@ -176,6 +190,12 @@ class Metrics:
         self.shadow.served.clear()
         for name, loaded in snapshot.challengers.items():
             self.shadow.served.labels(name, loaded.entry.version).set(1)
+        champions = {(name, loaded.entry.version) for name, loaded in snapshot.loaded.items()}
+        for metric in (self.anomaly, self.confidence, self.abstentions):
+            _keep(metric, "model", champions)
+        challengers = {(name, loaded.entry.version) for name, loaded in snapshot.challengers.items()}
+        for metric in (self.shadow.requests, self.shadow.labels_differ, self.shadow.difference):
+            _keep(metric, "name", challengers)
 
     def jobs_in_flight(self) -> float:
         """Inference jobs that run or wait."""
@@ -183,11 +203,17 @@ class Metrics:
         return family.samples[0].value
 
     def show_vibration(self, verdict: VibrationVerdict) -> None:
-        """Count a verdict's abstention, and its anomaly where a baseline gave one."""
+        """Count a verdict by how sure it is, and by its anomaly where a baseline gave one."""
+        model = (verdict.model.name, verdict.model.version)
+        self.confidence.labels(*model).observe(max(verdict.probabilities.values()))
         if verdict.abstained:
-            self.abstentions.labels(verdict.model.name).inc()
+            self.abstentions.labels(*model).inc()
         if verdict.novelty is not None:
-            self.anomaly.labels(verdict.novelty.model.name).observe(verdict.novelty.anomaly)
+            self.show_anomaly(verdict.novelty.model, verdict.novelty.anomaly)
+
+    def show_anomaly(self, model: ModelRef, anomaly: float) -> None:
+        """Count a verdict by its anomaly, 0 to 1."""
+        self.anomaly.labels(model.name, model.version).observe(anomaly)
 
     @contextmanager
     def stage(self, task: str, stage: str) -> Iterator[None]:
@@ -202,3 +228,10 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition text."""
         return generate_latest(self.registry)
+
+
+def _keep(metric: Counter | Histogram, name: str, versions: set[tuple[str, str]]) -> None:
+    """Remove the series of every other version; what a request still adds to one goes the next time."""
+    found = {(sample.labels[name], sample.labels["version"]) for each in metric.collect() for sample in each.samples}
+    for gone in found - versions:
+        metric.remove_by_labels({name: gone[0], "version": gone[1]})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from almenara import servable
 from almenara.contracts import Contract, Novelty, VibrationVerdict, VisionVerdict
 from almenara.errors import InputError
 from almenara.vibration.signals import agreed_rate
+from almenara_api import stacks
 from almenara_api.loading import Model
 from almenara_api.patience import left
 from almenara_api.problems import sentence
@@ -26,7 +28,7 @@ from almenara_api.tensors import Given, InferenceRequest, Output, TensorMetadata
 
 PLATFORM = "onnxruntime_onnx"
 
-_SIGNAL_PARAMETERS = ("sampling_rate_hz", "shaft_rpm", "bearing", "unit")
+_SIGNAL_PARAMETERS = ("sampling_rate_hz", "shaft_rpm", "bearing", "unit", "machine")
 _OWN_PARAMETERS = frozenset({"binary_data_output"})
 
 Verdict = TypeVar("Verdict", bound=Contract)
@@ -73,22 +75,29 @@ class Answer:
     again: Judge
 
 
-def infer(services: Services, model: Model, body: bytes, header_length: str | None) -> Answer:
-    """Answer a request, in a thread of the pool.
+@dataclass(frozen=True)
+class _Heard(Posted):
+    """The signals of a request, and the rest of it."""
+
+    request: InferenceRequest = field(kw_only=True)
+
+
+async def infer(services: Services, model: Model, body: bytes, header_length: str | None) -> Answer:
+    """Answer a request in a thread of the pool; those for a classifier join the windows of its typed route.
 
     Raises:
-        InputError: what is wrong with the request or one of its pictures or signals; Problem 413 for too many.
+        InputError: what is wrong with the request or one of its pictures or signals.
+        Problem: 413 for too many; 503, as `InferencePool.run` raises it.
     """
+    if isinstance(model, servable.VibrationModel):
+        read = partial(_hear, services, body, header_length)
+        return await stacks.judge(services, model, stacks.Body(len(body), read, partial(_classified, model)))
     if isinstance(model, servable.VisionModel):
-        request, outputs, again = _see(services, model, body, header_length)
-    else:
-        request, outputs, again = _listen(services, model, body, header_length)
-    return Answer(*render(request, model.ref.name, model.ref.version, outputs), again)
+        return await services.pool.run("vision", partial(_see, services, model, body, header_length))
+    return await services.pool.run("vibration", partial(_compare, services, model, body, header_length))
 
 
-def _see(
-    services: Services, model: servable.VisionModel, body: bytes, header_length: str | None
-) -> tuple[InferenceRequest, tuple[Output, ...], Judge]:
+def _see(services: Services, model: servable.VisionModel, body: bytes, header_length: str | None) -> Answer:
     most = services.settings.max_pixels
     with services.metrics.stage("vision", "decode"):
         request, given = parse(body, header_length, "image")
@@ -104,33 +113,39 @@ def _see(
     def judge(image: NDArray[np.uint8]) -> VisionVerdict:
         with services.metrics.stage("vision", "inference"):
             verdict = model.predict(image).verdict
-        services.metrics.anomaly.labels(model.ref.name).observe(verdict.anomaly)
+        services.metrics.show_anomaly(model.ref, verdict.anomaly)
         return verdict
 
-    return request, _scored(_each(services, "image", pictures, judge)), again
+    return _answer(model, request, _scored(_each(services, "image", pictures, judge)), again)
 
 
-def _listen(
-    services: Services,
-    model: servable.VibrationModel | servable.NoveltyModel,
-    body: bytes,
-    header_length: str | None,
-) -> tuple[InferenceRequest, tuple[Output, ...], Judge]:
+def _hear(services: Services, body: bytes, header_length: str | None) -> _Heard:
+    request, given = parse(body, header_length, "signal")
+    told = _parameters(request, _SIGNAL_PARAMETERS)
+    rate = agreed_rate(told.sampling_rate_hz, None, "The request")
+    signals = numbers(given, "FP32", (-1, -1), services.settings.max_samples)
+    return _Heard(tuple(signals), several=True, sampling_rate_hz=rate, parameters=told, name="signal", request=request)
+
+
+def _classified(model: servable.VibrationModel, heard: _Heard, verdicts: Sequence[VibrationVerdict]) -> Answer:
+    outputs = _probabilities(verdicts, model.package.card.labels), *_told(verdicts)
+    return _answer(model, heard.request, outputs, judge_signals(heard))
+
+
+def _compare(services: Services, model: servable.NoveltyModel, body: bytes, header_length: str | None) -> Answer:
     with services.metrics.stage("vibration", "decode"):
-        request, given = parse(body, header_length, "signal")
-        told = _parameters(request, _SIGNAL_PARAMETERS)
-        rate = agreed_rate(told.sampling_rate_hz, None, "The request")
-        signals = numbers(given, "FP32", (-1, -1), services.settings.max_samples)
-    again = judge_signals(Posted(tuple(signals), True, rate, told))
+        heard = _hear(services, body, header_length)
+    told, rate = heard.parameters, heard.sampling_rate_hz
     context: dict[str, Any] = {"shaft_rpm": told.shaft_rpm, "bearing": told.bearing, "unit": told.unit}
     with services.metrics.stage("vibration", "inference"):
-        if isinstance(model, servable.NoveltyModel):
-            novelties = _each(services, "signal", signals, lambda one: model.predict(one, rate, **context))
-            for novelty in novelties:
-                services.metrics.anomaly.labels(model.ref.name).observe(novelty.anomaly)
-            return request, _scored(novelties), again
-        verdicts = _each(services, "signal", signals, lambda one: model.predict(one, rate, **context))
-    return request, (_probabilities(verdicts, model.package.card.labels), *_told(verdicts)), again
+        novelties = _each(services, "signal", heard.signals, lambda one: model.predict(one, rate, **context))
+    for novelty in novelties:
+        services.metrics.show_anomaly(model.ref, novelty.anomaly)
+    return _answer(model, heard.request, _scored(novelties), judge_signals(heard))
+
+
+def _answer(model: Model, request: InferenceRequest, outputs: Sequence[Output], again: Judge) -> Answer:
+    return Answer(*render(request, model.ref.name, model.ref.version, outputs), again)
 
 
 def _each(services: Services, name: str, items: Iterable[Any], judge: Callable[[Any], Verdict]) -> list[Verdict]:

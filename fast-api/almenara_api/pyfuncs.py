@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
 from almenara.contracts import Contract, ModelRef
 from almenara.errors import InputError
-from almenara_api.payloads import Payload, require_bounded
+from almenara_api.cache import PyfuncCache, Version
+from almenara_api.payloads import Payload, read_payload, require_bounded
 from almenara_api.polling import Poll
 from almenara_api.problems import Problem
 from almenara_api.store import RefusedVersion
@@ -28,8 +31,11 @@ _RETRY_SECONDS = 60.0
 class ForeignSource(Protocol):
     """What is needed of a registry."""
 
-    def foreign_champions(self) -> Mapping[str, str]:
-        """Name and champion version of the registered models that are not ours."""
+    def foreign_champions(self) -> Mapping[str, tuple[str, int]]:
+        """By name of the registered models that are not ours: champion version, and when the model was made, in ms."""
+
+    def fetch(self, name: str, version: str, destination: Path, part: str) -> Path:
+        """Download a part of a version, "" for all of it, into a new folder and return it."""
 
 
 class PyfuncStatus(Contract):
@@ -45,9 +51,39 @@ class PyfuncStatus(Contract):
 class LoadedPyfunc:
     """A version in service."""
 
-    ref: ModelRef
+    entry: Version
     model: Any
     since: datetime
+
+    @classmethod
+    def load(cls, entry: Version, folder: Path) -> LoadedPyfunc:
+        """Load a model's folder, which runs its code, and let it answer the input example that was logged with it.
+
+        Raises:
+            Exception: whatever the code raises; InputError, it fails on its example.
+        """
+        from mlflow import pyfunc
+
+        loaded = cls(entry, pyfunc.load_model(str(folder)), datetime.now(UTC))
+        loaded._self_test(folder)
+        return loaded
+
+    @property
+    def ref(self) -> ModelRef:
+        """As answers name it."""
+        return ModelRef(name=self.entry.name, version=self.entry.version, alias="champion")
+
+    def _self_test(self, folder: Path) -> None:
+        example = self.model.metadata.get_serving_input(str(folder))
+        try:
+            payload = None if example is None else read_payload(example.encode())
+        except InputError:  # a chat, say: what no request may hold proves nothing
+            return
+        try:
+            if payload is not None:
+                self.score(payload)
+        except InputError as error:
+            raise InputError(error.code, f"On its own input example: {error.fact}", error.remedy) from error
 
     def score(self, payload: Payload) -> bytes:
         """The answer to a payload, as MLflow's own scoring server reads and answers it.
@@ -86,17 +122,21 @@ class PyfuncModels(Poll):
     Args:
         names: of registered models.
         open_source: connects to the registry; called in the background.
-        poll_seconds: between two questions to it.
+        cache: what is loaded, on disk.
+        poll_seconds: between two questions to the registry.
     """
 
-    def __init__(self, names: Sequence[str], open_source: Callable[[], ForeignSource], poll_seconds: float) -> None:
+    def __init__(
+        self, names: Sequence[str], open_source: Callable[[], ForeignSource], cache: PyfuncCache, poll_seconds: float
+    ) -> None:
         super().__init__("pyfunc-models", self.refresh, poll_seconds)
         self.names = frozenset(names)
+        self._cache = cache
         self._open_source = open_source
         self._source: ForeignSource | None = None
         self._loaded: dict[str, LoadedPyfunc] = {}
         self._refused: dict[str, tuple[RefusedVersion, float]] = {}
-        self._asked = False
+        self._asked = self._away = False
 
     @property
     def in_service(self) -> bool:
@@ -147,38 +187,69 @@ class PyfuncModels(Poll):
 
     def refresh(self) -> None:
         """Ask the registry once and load what is new; what cannot be loaded leaves the old version serving."""
-        source = self._source = self._source or self._open_source()
-        champions = source.foreign_champions()
+        try:
+            source = self._source = self._source or self._open_source()
+            champions = source.foreign_champions()
+        except Exception as error:  # noqa: BLE001  however the registry fails, what is loaded serves on
+            self._registry_is_away(error)
+            return
+        self._away = False
         for name in sorted(self.names):
-            version = champions.get(name)
-            if version is None:
+            if name not in champions:
                 self._loaded.pop(name, None)
                 self._refused.pop(name, None)
-            elif self._is_news(name, version):
-                self._take(name, version)
+                continue
+            version, created_ms = champions[name]
+            entry = Version(name=name, version=version, created_ms=created_ms)
+            if self._is_news(entry):
+                self._take(entry, source)
         self._asked = True
+        kept = tuple(each.entry for each in self._loaded.values())
+        if kept and set(kept) != set(self._cache.entries()):
+            self._keep(kept)
 
-    def _is_news(self, name: str, version: str) -> bool:
-        loaded = self._loaded.get(name)
-        if loaded is not None and loaded.ref.version == version:
-            self._refused.pop(name, None)
+    def _is_news(self, entry: Version) -> bool:
+        loaded = self._loaded.get(entry.name)
+        if loaded is not None and loaded.entry == entry:
+            self._refused.pop(entry.name, None)
             return False
-        refused = self._refused.get(name)
-        return refused is None or refused[0].version != version or time.monotonic() - refused[1] > _RETRY_SECONDS
+        refused = self._refused.get(entry.name)
+        return refused is None or refused[0].version != entry.version or time.monotonic() - refused[1] > _RETRY_SECONDS
 
-    def _take(self, name: str, version: str) -> None:
+    def _take(self, entry: Version, source: ForeignSource | None) -> None:
+        """Put a version in service, or say why it is not; without a source as it lies on disk."""
+        folder = self._cache.directory(entry)
         try:
-            from mlflow import pyfunc
-
-            model = pyfunc.load_model(f"models:/{name}/{version}")
+            if source is not None and not folder.is_dir():
+                with self._cache.new_folder() as there:
+                    self._cache.adopt(entry, source.fetch(entry.name, entry.version, Path(there, "model"), ""))
+            loaded = LoadedPyfunc.load(entry, folder)
         except Exception as error:  # noqa: BLE001  whatever their code does, the others must be served
-            reason = f"{type(error).__name__}: {str(error).strip()}"[:500]
-            _LOG.warning("model refused", extra={"model": name, "version": version, "reason": reason})
-            refused = RefusedVersion(version=version, reason=reason, at=datetime.now(UTC))
-            self._refused[name] = (refused, time.monotonic())
+            reason = _told(error)
+            _LOG.warning("model refused", extra={"model": entry.name, "version": entry.version, "reason": reason})
+            refused = RefusedVersion(version=entry.version, reason=reason, at=datetime.now(UTC))
+            self._refused[entry.name] = (refused, time.monotonic())
+            if source is not None:
+                shutil.rmtree(folder, ignore_errors=True)  # it may be that the download broke
             return
-        self._loaded[name] = LoadedPyfunc(
-            ModelRef(name=name, version=version, alias="champion"), model, datetime.now(UTC)
-        )
-        self._refused.pop(name, None)
-        _LOG.info("model in service", extra={"model": name, "version": version, "alias": "champion"})
+        self._loaded[entry.name] = loaded
+        self._refused.pop(entry.name, None)
+        _LOG.info("model in service", extra={"model": entry.name, "version": entry.version, "alias": "champion"})
+
+    def _registry_is_away(self, error: Exception) -> None:
+        if not self._away:
+            _LOG.warning("the registry is away; models of others serve on", extra={"reason": _told(error)})
+            for entry in () if self._asked else self._cache.entries():
+                if entry.name in self.names:
+                    self._take(entry, None)
+        self._away = True
+
+    def _keep(self, entries: Sequence[Version]) -> None:
+        try:
+            self._cache.keep(entries)
+        except OSError as error:
+            _LOG.warning("the model cache cannot be written", extra={"reason": str(error)})
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}"[:500]

@@ -24,7 +24,7 @@ from almenara.errors import ConfigurationError
 from almenara.settings import Settings
 from almenara_api.access import Access, name_of
 from almenara_api.assets import AssetWatch
-from almenara_api.cache import ModelCache
+from almenara_api.cache import ModelCache, PyfuncCache
 from almenara_api.feed import ChangeFeed, newest
 from almenara_api.inference import InferencePool
 from almenara_api.loading import Loaded
@@ -116,7 +116,10 @@ class Services:
             metrics,
             models,
             PyfuncModels(
-                settings.pyfunc_models, lambda: _open_registry(settings.tracking_uri), settings.model_poll_seconds
+                settings.pyfunc_models,
+                lambda: _open_registry(settings.tracking_uri),
+                PyfuncCache(settings.model_cache_dir / ".pyfunc", settings.tracking_uri),
+                settings.model_poll_seconds,
             ),
             Shadow(
                 lambda: models.snapshot.challengers,
@@ -242,8 +245,8 @@ class Services:
         )
 
 
-def find_services(request: Request) -> Services:
-    """The services of the running app."""
+async def find_services(request: Request) -> Services:
+    """The services of the running app; a coroutine, since FastAPI calls anything else in a thread."""
     services: Services = request.app.state.services
     return services
 

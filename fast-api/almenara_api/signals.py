@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from almenara.contracts import Machine
 from almenara.errors import InputError
 from almenara.vibration.signals import agreed_rate, parse_signal
 from almenara_api.problems import sentence, shown
@@ -66,6 +67,9 @@ class VibrationParameters(BaseModel):
     bearing: str | None = Field(default=None, max_length=80, pattern=_TEXT, description="designation, such as 6205-2RS")
     unit: str | None = Field(
         default=None, max_length=20, pattern=_TEXT, description="of the samples, such as g or m/s²"
+    )
+    machine: Machine | None = Field(
+        default=None, description="its group and support in ISO 20816-3, for the zone of its severity"
     )
     asset: str | None = Field(
         default=None,
@@ -136,12 +140,14 @@ class Posted:
         several: whether the client posted a list of signals and awaits a list of verdicts.
         sampling_rate_hz: of every signal.
         parameters: the rest.
+        name: of the list of signals in the request.
     """
 
     signals: tuple[Signal, ...]
     several: bool
     sampling_rate_hz: float
     parameters: VibrationParameters
+    name: str = field(default="signals", kw_only=True)
 
 
 def parse(body: bytes, media_type: str, query: VibrationQuery, max_samples: int) -> Posted:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, insert, or_
 from sqlalchemy.exc import IntegrityError
 
 from almenara.alarms import tables
-from almenara.contracts import Contract, ModelRef, Novelty, VibrationVerdict
+from almenara.contracts import Contract, Reading, VibrationVerdict
 from almenara.errors import InputError
 from almenara_api.together import RefusedError
 
@@ -27,27 +27,6 @@ _CHANNELS = 64
 
 class OvertakenError(RefusedError):
     """A newer window of the channel was judged meanwhile, by another process."""
-
-
-class Reading(Contract):
-    """A verdict on an asset, as its trend keeps it."""
-
-    id: int
-    asset: str
-    channel: str | None = Field(description="of the sensor, null where none was named")
-    record_id: str | None = Field(description="the client's own id of the recording")
-    measured_at: AwareDatetime = Field(description="end of the window; when it arrived, if nobody said it")
-    received_at: AwareDatetime
-    late: bool = Field(description="newer windows had been judged: it changed no alarm")
-    model: ModelRef
-    label: str
-    probability: float = Field(description="of the most probable label")
-    novelty: Novelty | None = Field(description="null without a commissioned baseline")
-    rms: float = Field(description="in the unit; of unknown size where the unit is null")
-    unit: str | None
-    snr_db: dict[str, float] = Field(description="of each fault frequency's line, over the envelope spectrum's median")
-    windows: int
-    quality: tuple[str, ...]
 
 
 class Channel(Contract):

@@ -29,7 +29,7 @@ from tests.support.packages import LABELS, SIZE, classifier_candidate, novelty_c
 
 KEY = "correct-horse-battery"
 HEADERS = {"X-API-Key": KEY}
-TOLD = {"sampling_rate_hz": 12_000, "shaft_rpm": 1772, "bearing": "6205-2RS", "unit": "g"}
+TOLD = {"sampling_rate_hz": 12_000, "shaft_rpm": 1772, "bearing": "6205-2RS", "unit": "g", "machine": "group2-rigid"}
 BASELINE = "bearing-baseline-pump-1"
 SIGNALS = np.stack([healthy_signal(1), faulty_signal(2)])
 DARK_AND_BRIGHT = np.stack([np.full((SIZE, SIZE, 3), grey, np.uint8) for grey in (20, 200)])
@@ -180,6 +180,7 @@ def test_signals_are_judged_as_the_typed_route_judges_them(
         told = json.loads(one)
         assert told["probabilities"] == pytest.approx(verdict["probabilities"])
         assert (told["label"], told["reason"], told["unit"]) == (verdict["label"], verdict["reason"], "g")
+        assert told["severity"]["machine"] == "group2-rigid"
     rows = [[verdict["probabilities"][label] for label in LABELS] for verdict in typed["verdicts"]]
     assert result.as_numpy("probabilities") == pytest.approx(np.array(rows), abs=1e-6)
 

@@ -22,7 +22,6 @@ from almenara.client import Almenara, ApiError, ApiUnreachable, AsyncAlmenara, R
 from almenara.contracts import VibrationVerdict, VisionVerdict
 from almenara.processes import free_port
 from almenara.vision import images
-from almenara_api import trend
 from tests.support.api import (
     RunningApi,
     cache_champions,
@@ -153,10 +152,6 @@ def test_a_window_of_an_asset_is_in_its_trend_once_however_often_it_comes(url: s
     [reading] = readings
     assert isinstance(reading, Reading)
     assert (reading.asset, reading.measured_at, reading.unit) == (asset, at, "g")
-
-
-def test_readings_are_those_of_the_api() -> None:
-    assert Reading.model_fields.keys() == trend.Reading.model_fields.keys()
 
 
 def test_an_alarm_is_listed_and_acknowledged(url: str, kind: Kind) -> None:

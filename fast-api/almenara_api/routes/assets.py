@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from almenara.contracts import Reading
 from almenara_api.alarm_bodies import NO_NUL, Moment
 from almenara_api.problems import responses
 from almenara_api.services import ServicesDependency
-from almenara_api.trend import Asset, Reading
+from almenara_api.trend import Asset
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"])
 

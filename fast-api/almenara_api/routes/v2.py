@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -164,8 +163,8 @@ async def infer(request: Request, services: ServicesDependency, found: Champion)
     or WebP files of any size, base64 in JSON. Outputs: `anomaly`, `score`, `label`, `verdict`.
 
     Bearing classifiers and baselines take `signal`: FP32 [n, samples], with the request's `parameters`
-    `sampling_rate_hz`, `shaft_rpm`, `bearing`, `unit`. Outputs of a classifier: `probabilities`, `label`, `verdict`;
-    of a baseline: `anomaly`, `score`, `label`, `verdict`. No `asset` here, and so no alarm: that is for `/v1`.
+    `sampling_rate_hz`, `shaft_rpm`, `bearing`, `unit`, `machine`. Outputs of a classifier: `probabilities`, `label`,
+    `verdict`; of a baseline: `anomaly`, `score`, `label`, `verdict`. No `asset`, and so no alarm: that is for `/v1`.
 
     `verdict` is JSON. One picture or signal that cannot be judged refuses all.
     """
@@ -185,8 +184,7 @@ async def _infer(request: Request, services: ServicesDependency, found: Loaded) 
     with services.metrics.stage(task, "read"):
         body = await read_body(request, services.settings.request_timeout_seconds)
     begun = time.perf_counter()
-    judge = partial(protocol.infer, services, found.model, body, request.headers.get(HEADER_LENGTH))
-    answer = await services.pool.run(task, judge)
+    answer = await protocol.infer(services, found.model, body, request.headers.get(HEADER_LENGTH))
     services.usage.add(found.model.ref, time.perf_counter() - begun)
     headers = {} if answer.header_length is None else {HEADER_LENGTH: str(answer.header_length)}
     shadow = services.shadow.after_answer(answer.again, found.model)

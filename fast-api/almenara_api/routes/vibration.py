@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import Field
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, ValidationError
 
 from almenara.contracts import Contract, VibrationVerdict
 from almenara_api import stacks
@@ -20,7 +21,7 @@ from almenara_api.problems import Problem, responses
 from almenara_api.repeats import Claim
 from almenara_api.services import ModelName, Services, ServicesDependency
 from almenara_api.shadow import judge_signals
-from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationParameters, VibrationQuery
+from almenara_api.signals import FILES, JSON, RAW, Posted, VibrationJson, VibrationParameters, VibrationQuery, parse
 from almenara_api.stacks import Judged
 from almenara_api.turns import Turn
 
@@ -41,7 +42,24 @@ _KEY = Header(
     "first answer again, with the header Idempotent-Replayed, and moves no alarm",
 )
 _BINARY = {"type": "string", "format": "binary"}
+
+
+def _parameters() -> list[dict[str, Any]]:
+    """The query's parameters as OpenAPI has them."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": {key: value for key, value in schema.items() if (key, value) != ("default", None)},
+        }
+        for name, schema in VibrationQuery.model_json_schema()["properties"].items()
+    ]
+
+
 _BODY: dict[str, Any] = {
+    "parameters": _parameters(),
     "requestBody": {
         "required": True,
         "description": "Raw float32 samples, little-endian, with the parameters in the query (the fastest way: "
@@ -52,8 +70,16 @@ _BODY: dict[str, Any] = {
             **{kind: {"schema": _BINARY} for kind in (RAW, *FILES)},
             JSON: {"schema": VibrationJson.model_json_schema()},
         },
-    }
+    },
 }
+
+
+async def _query(request: Request) -> VibrationQuery:
+    """The query's parameters, all at once: FastAPI validates them one by one, which takes a fifth of a millisecond."""
+    try:
+        return VibrationQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("query", *each["loc"])} for each in error.errors()]) from error
 
 
 @router.post(
@@ -67,7 +93,7 @@ async def predict(
     model: ModelName,
     request: Request,
     services: ServicesDependency,
-    query: Annotated[VibrationQuery, Query()],
+    query: Annotated[VibrationQuery, Depends(_query)],
     key: Annotated[str | None, _KEY] = None,
 ) -> Response:
     """Judge a signal with the model's champion version; a long one is cut into windows and pooled.
@@ -91,7 +117,8 @@ async def predict(
     if identity is not None and (given := await services.alarms.run(partial(asked.given, services, identity))):
         return _respond(services, Answer(given, "replayed"))
     with services.assets.turns.turn() as turn:
-        judged = await stacks.judge(services, found, stacks.Body(body, kind, query, turn))
+        read = partial(parse, body, kind, query, services.settings.max_samples)
+        judged = await stacks.judge(services, found, stacks.Body(len(body), read, Judged, turn))
         answer = await _keep(services, judged, arrived, asked, turn)
     seconds = time.perf_counter() - begun
     first = judged.verdicts[0]

@@ -128,7 +128,7 @@ def _judge(services: Services, model: servable.VisionModel, file: bytes, heatmap
         image = model.decode(file, max_pixels=services.settings.max_pixels)
     with metrics.stage("vision", "inference"):
         result = model.predict(image)
-    metrics.anomaly.labels(result.verdict.model.name).observe(result.verdict.anomaly)
+    metrics.show_anomaly(result.verdict.model, result.verdict.anomaly)
     if heatmap == "none":
         return result.verdict
     with metrics.stage("vision", "render"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -12,7 +13,9 @@ from fastapi import FastAPI, Query
 from httpx import ASGITransport, AsyncClient, Response
 
 from almenara.errors import InputError
+from almenara.settings import Settings
 from almenara_api import problems
+from almenara_api.app import create_app
 from almenara_api.metrics import Metrics
 from almenara_api.middleware import BodyLimit, RequestContext
 
@@ -92,6 +95,22 @@ def test_an_unexpected_exception_tells_the_client_nothing_and_the_log_everything
     assert answer.json()["type"] == "urn:almenara:problem:internal-error"
     assert "secret" not in answer.text
     assert "secret path" in caplog.text
+
+
+@pytest.mark.parametrize(("refusing", "code"), [(False, "internal-error"), (True, "shutting-down")])
+def test_a_page_of_an_allowed_origin_reads_what_no_route_answered(tmp_path: Path, refusing: bool, code: str) -> None:
+    origin = "https://panel.example"
+    app = create_app(Settings(var_dir=tmp_path, cors_origins=(origin,)))
+    app.state.refusing = lambda: refusing
+
+    async def ask() -> Response:
+        async with AsyncClient(transport=ASGITransport(app), base_url="http://almenara") as http:
+            return await http.get("/v1/models", headers={"Origin": origin})  # never started: it has no services
+
+    answer = asyncio.run(ask())
+    assert answer.json()["type"] == f"urn:almenara:problem:{code}"
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert "X-Request-ID" in answer.headers["access-control-expose-headers"]
 
 
 def test_a_wrong_parameter_names_the_parameter_and_what_came(client: Client) -> None:

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Engine
 
 from almenara.alarms.database import open_database
-from almenara.contracts import ModelRef, Novelty, Peak, VibrationVerdict
+from almenara.contracts import ModelRef, Novelty, Peak, Reading, VibrationVerdict
 from almenara.errors import InputError
 from almenara_api.repeats import Answers, Claim, RepeatedError
-from almenara_api.trend import Entry, OvertakenError, Reading, Sensor, Trend
+from almenara_api.trend import Entry, OvertakenError, Sensor, Trend
 from tests.support.postgresql import postgresql_server
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

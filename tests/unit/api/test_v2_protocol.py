@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +17,7 @@ from almenara import servable
 from almenara.contracts import Candidate, ModelRef
 from almenara.settings import Settings
 from almenara.vision import images
+from almenara_api.inference import InferencePool
 from almenara_api.loading import Model
 from almenara_api.metrics import Metrics
 from almenara_api.protocol import infer
@@ -32,9 +35,13 @@ TOLD = {"sampling_rate_hz": 12_000, "shaft_rpm": 1772, "bearing": "6205-2RS"}
 
 
 @pytest.fixture
-def services() -> Services:
+def services() -> Iterator[Services]:
     """As much of them as a judgement needs."""
-    return cast("Services", SimpleNamespace(settings=Settings(), metrics=Metrics()))
+    metrics = Metrics()
+    pool = InferencePool(8, 10, metrics, workers=1)
+    told = SimpleNamespace(settings=Settings(), metrics=metrics, pool=pool, baseline=lambda *_: None)
+    yield cast("Services", told)
+    pool.close()
 
 
 def model_of(candidate: Candidate, kind: type[Any], folder: Path) -> Model:
@@ -56,7 +63,8 @@ def test_a_challenger_judges_the_same(
     services: Services, tmp_path: Path, candidate: Candidate, kind: type[Any], tensor: object, told: object
 ) -> None:
     model = model_of(candidate, kind, tmp_path)
-    answer = infer(services, model, json.dumps({"inputs": [tensor], "parameters": told}).encode(), None)
+    body = json.dumps({"inputs": [tensor], "parameters": told}).encode()
+    answer = asyncio.run(infer(services, model, body, None))
     assert answer.header_length is None
     outputs = {each["name"]: each["data"] for each in json.loads(answer.body)["outputs"]}
     again = answer.again(model)

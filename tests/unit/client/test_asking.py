@@ -143,11 +143,15 @@ def test_an_idempotency_key_that_no_header_can_carry_is_refused(key: str) -> Non
 
 def test_a_window_goes_as_raw_float32_with_what_is_known_in_the_query() -> None:
     at = datetime(2026, 11, 22, 15, 5, tzinfo=timezone(timedelta(hours=1)))
-    request = sent(window(shaft_rpm=np.float32(1772), bearing="6205-2RS", unit=None, channel="a&b", measured_at=at))
+    asked = window(
+        shaft_rpm=np.float32(1772), bearing="6205-2RS", unit=None, machine="group2-rigid", channel="a&b", measured_at=at
+    )
+    request = sent(asked)
     assert dict(request.url.params) == {
         "sampling_rate_hz": "12000.0",
         "shaft_rpm": "1772.0",
         "bearing": "6205-2RS",
+        "machine": "group2-rigid",
         "channel": "a&b",
         "measured_at": "2026-11-22T14:05:00+00:00",
     }

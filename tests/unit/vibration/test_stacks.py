@@ -30,15 +30,17 @@ def numbers(verdict: VibrationVerdict) -> list[float]:
     return [
         *verdict.probabilities.values(),
         verdict.rms,
+        *(() if verdict.severity is None else (verdict.severity.velocity_rms_mm_s,)),
         *(() if verdict.novelty is None else (verdict.novelty.score, verdict.novelty.anomaly)),
         *(value for peak in verdict.evidence for value in (peak.frequency_hz, peak.snr_db)),
     ]
 
 
 def words(verdict: VibrationVerdict) -> dict[str, Any]:
-    fields = ("label", "abstained", "quality", "windows", "unit", "model", "reason")
+    fields = ("label", "abstained", "quality", "windows", "unit", "severity_reason", "model", "reason")
     novelty = verdict.novelty and (verdict.novelty.label, verdict.novelty.model)
-    return {field: getattr(verdict, field) for field in fields} | {"novelty": novelty}
+    zone = verdict.severity and verdict.severity.zone
+    return {field: getattr(verdict, field) for field in fields} | {"novelty": novelty, "zone": zone}
 
 
 def alone(judge: VibrationModel, asked: Asked) -> VibrationVerdict | InputError:
@@ -50,6 +52,7 @@ def alone(judge: VibrationModel, asked: Asked) -> VibrationVerdict | InputError:
             bearing=asked.bearing,
             unit=asked.unit,
             novelty=asked.novelty,
+            machine=asked.machine,
         )
     except InputError as error:
         return error
@@ -68,6 +71,7 @@ def mixed() -> list[Asked]:
         Asked(healthy_signal(5, 2048), 12_000, 1750, "6205-2RS", None, first),
         Asked(healthy_signal(6, 30_000), 12_000, 1772, "6205-2RS", None, first),
         Asked(healthy_signal(7, 25_600), 25_600, 1772, "6205-2RS"),
+        Asked(faulty_signal(11), 12_000, 1772, "6205-2RS", "m/s2", first, "group1-flexible"),
         Asked(healthy_signal(8), 12_000, None, "6205-2RS"),
         Asked(healthy_signal(9), 12_000, 30, "6205-2RS"),
         Asked(np.zeros(12_000, np.float32), 12_000, 1772, "6205-2RS"),
@@ -96,9 +100,9 @@ def test_the_errors_of_a_stack_are_those_of_their_own_signals() -> None:
     assert codes == {
         2: "window-not-finite",
         4: "unknown-bearing",
-        8: "shaft-rpm-missing",
-        9: "shaft-rpm-invalid",
-        10: "window-constant",
+        9: "shaft-rpm-missing",
+        10: "shaft-rpm-invalid",
+        11: "window-constant",
     }
 
 

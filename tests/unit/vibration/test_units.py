@@ -16,7 +16,7 @@ from almenara.errors import InputError
 from almenara.vibration.features import SCALE_FREE, BearingFeatures
 from almenara.vibration.simulate import DEMO_BEARING, DEMO_RPM, demo_baseline, machine_signal
 from almenara.vibration.train import train_novelty
-from almenara.vibration.units import STANDARD_GRAVITY, canonical, factor
+from almenara.vibration.units import STANDARD_GRAVITY, canonical, factor, quantity
 from almenara.vibration.verdict import prepare
 from tests.support.packages import classifier_candidate
 
@@ -53,6 +53,19 @@ def test_factors_there_and_back_cancel(one: str, other: str) -> None:
 
 def test_one_g_is_standard_gravity() -> None:
     assert factor("g", "m/s²") == STANDARD_GRAVITY == 9.80665
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("G", ("acceleration", STANDARD_GRAVITY)),
+        (" MM/S", ("velocity", 1e-3)),
+        ("m/s²", ("acceleration", 1)),
+        ("mm", None),
+    ],
+)
+def test_a_unit_tells_what_it_measures(unit: str, expected: tuple[str, float] | None) -> None:
+    assert quantity(unit) == expected
 
 
 @pytest.mark.parametrize(("given", "wanted"), [("mm/s", "g"), ("g", "V"), ("mg", "g")])
@@ -107,6 +120,8 @@ def test_a_verdict_judges_in_the_unit_of_the_baseline_and_keeps_the_posted_one(
     assert verdict.rms == pytest.approx(float(signal.std()), rel=1e-3)
     unsaid = classifier.predict(signal, RATE, **told)  # type: ignore[arg-type]
     assert unsaid.quality == ("unit_assumed",)
+    assert unsaid.severity is None
+    assert verdict.severity is not None
 
 
 def test_features_without_levels_need_no_unit() -> None:
