@@ -8,6 +8,19 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ONCE ?=
 ONLY_FAILED ?=
 PYTEST := $(BIN)/python -m pytest $(if $(ONLY_FAILED),--last-failed --last-failed-no-failures none)
+JOBS ?= $(if $(filter-out 1,$(shell getconf _NPROCESSORS_ONLN)),2,0)
+
+# Tests run in JOBS processes, those of a file in one of them (JOBS=0: all in one). Files keep their order: so cameras,
+# which measure time, run beside cameras and not beside a training.
+TOGETHER := $(if $(ONLY_FAILED)$(filter 0,$(JOBS)),,-n $(JOBS) --dist loadfile --no-loadscope-reorder)
+
+# What is marked `alone` follows, whether or not a test failed before (1); what is worse ends the run.
+define test_together_then_alone
+  $(PYTEST) $(TOGETHER) -m "not compose and not alone"; together=$$?; [ $$together -le 1 ] || exit $$together; \
+  $(PYTEST) -m "alone and not compose"; alone=$$?; \
+  [ $$together = 0 ] || echo "make: tests failed before those that ran alone; their names are above." >&2; \
+  [ $$together$$alone = 00 ]
+endef
 
 .PHONY: help install demo test test-fast test-compose bundle bench-camera bench-serving lint format lock clean distclean check-python
 
@@ -46,11 +59,11 @@ install: $(VENV)/.demo ## make .venv with the `almenara` command
 demo: $(VENV)/.demo ## train, serve, watch and alarm on this machine (ONCE=1: end after the first alarm of each kind)
 	@exec $(BIN)/almenara demo $(if $(ONCE),--once)
 
-test: $(VENV)/.dev ## install what is missing and run the whole test suite
-	@$(PYTEST) -m "not compose"
+test: $(VENV)/.dev ## install what is missing and run the whole test suite (JOBS=0: in one process)
+	@$(if $(TOGETHER),$(test_together_then_alone),$(PYTEST) -m "not compose")
 
 test-fast: $(VENV)/.dev ## the tests that take seconds
-	@$(PYTEST) -m "not slow and not compose"
+	@$(PYTEST) $(TOGETHER) -m "not slow and not compose"
 
 test-compose: $(VENV)/.dev ## build and start the composed platform, and test it (needs a Docker engine)
 	@$(PYTEST) -m compose

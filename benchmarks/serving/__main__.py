@@ -5,14 +5,11 @@ Example: ``python -m benchmarks.serving --only mlflow_same_onnx,floors``. All of
 
 from __future__ import annotations
 
-import argparse
-import signal
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
+from benchmarks.command import asked
 from benchmarks.harness import Bench, Figure, Progress, Result, Ticker, report
 from benchmarks.serving.models import Models
 from benchmarks.serving.questions import QUESTIONS, Comparison, Question, same_against_same
@@ -37,25 +34,17 @@ _RATIOS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="one short trial of each, nothing judged")
-    parser.add_argument("--only", default=",".join(QUESTIONS), help="some of %(default)s")
-    arguments = parser.parse_args()
-    chosen = arguments.only.split(",")
-    if unknown := sorted(set(chosen) - set(QUESTIONS)):
-        parser.error(f"{', '.join(unknown)} is no question: there are {', '.join(QUESTIONS)}")
-    signal.signal(signal.SIGTERM, _end)  # so that no server outlives us
-    asked: dict[str, Question] = {"same against same": same_against_same} | {name: QUESTIONS[name] for name in chosen}
-    progress, results = Progress(len(asked)), list[Result]()
+    quick, chosen = asked("serving", __doc__, QUESTIONS)
+    questions: dict[str, Question] = {"same against same": same_against_same}
+    questions |= {name: QUESTIONS[name] for name in chosen}
+    progress, results = Progress(len(questions)), list[Result]()
     with Ticker() as ticker, tempfile.TemporaryDirectory(prefix="bench-serving-") as folder:
         models = Models(Path(folder, "registry"))
-        for index, (name, question) in enumerate(asked.items()):
-            bench = Bench(arguments.quick, ticker, progress.stage(name), Path(folder, str(index)))
+        for index, (name, question) in enumerate(questions.items()):
+            bench = Bench(quick, ticker, progress.stage(name), Path(folder, str(index)))
             with ExitStack() as stack:
                 results += question(Comparison(bench, models, stack))
-        report("serving", ticker, results, quick=arguments.quick, more=_ratios(results))
+        report("serving", ticker, results, quick=quick, more=_ratios(results))
 
 
 def _ratios(results: list[Result]) -> dict[str, object]:
@@ -68,10 +57,6 @@ def _ratios(results: list[Result]) -> dict[str, object]:
 
     ratios = {key: rounded(key) for key in _RATIOS}
     return {"ratios": ratios, "p50_over_ideal_c1": rounded("p50_over_ideal_c1")}
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

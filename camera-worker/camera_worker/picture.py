@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from almenara.vision.images import EXACT_QUALITY
@@ -19,6 +19,7 @@ Image = NDArray[np.uint8]
 
 _FULL_RANGE = frozenset({"yuvj420p", "yuvj422p", "yuvj444p", "gray"})
 _LUMA_FIRST = _FULL_RANGE | {"yuv420p", "yuv422p", "yuv444p", "nv12", "nv21"}  # eight bits each
+_BT601 = frozenset({2, Colorspace.ITU601, 6})  # 2: not named; 6: SMPTE 170M, the same matrix
 _GREEN = 1
 
 
@@ -67,9 +68,16 @@ class Preparer:
             return image, sample(image[:, :, _GREEN])
         part = self._view.cut(picture)
         # Shrunk first and converted then: swscale does both at once at three times the cost.
-        small = self._converter.reformat(self._view.shrink(part), format="bgr24", threads=1)
-        image = np.array(small.to_ndarray(), dtype=np.uint8, copy=True if small is part else None)
+        image = self._convert(self._view.shrink(part))
         return image, _brightness(part) if part.format.name in _LUMA_FIRST else sample(image[:, :, _GREEN])
+
+    def _convert(self, picture: av.VideoFrame) -> Image:
+        """A copy in BGR."""
+        if _is_plain(picture):
+            # As cheap as swscale, which makes every channel a grey level too dark unless it may take ten times as long.
+            return np.asarray(cv2.cvtColor(picture.to_ndarray(), cv2.COLOR_YUV2BGR_I420), dtype=np.uint8)
+        converted = self._converter.reformat(picture, format="bgr24", threads=1)
+        return np.array(converted.to_ndarray(), dtype=np.uint8, copy=True if converted is picture else None)
 
 
 def _brightness(part: av.VideoFrame) -> Image:
@@ -77,6 +85,17 @@ def _brightness(part: av.VideoFrame) -> Image:
     plane = part.planes[0]
     luma = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: part.height, : part.width]
     pixels = sample(luma)
-    if part.color_range == ColorRange.JPEG or part.format.name in _FULL_RANGE:
+    if not _is_studio_range(part):
         return pixels
     return np.asarray(cv2.convertScaleAbs(pixels, alpha=255 / 219, beta=-16 * 255 / 219), dtype=np.uint8)
+
+
+def _is_plain(picture: av.VideoFrame) -> bool:
+    """Whether it is coded in the one way that OpenCV reads: 4:2:0 after BT.601, which unnamed colours are taken for."""
+    even = picture.width % 2 == picture.height % 2 == 0
+    return picture.format.name == "yuv420p" and picture.colorspace in _BT601 and _is_studio_range(picture) and even
+
+
+def _is_studio_range(picture: av.VideoFrame) -> bool:
+    """Whether its luma goes from 16 to 235, as video's does unless it says otherwise."""
+    return picture.color_range != ColorRange.JPEG and picture.format.name not in _FULL_RANGE

@@ -41,6 +41,7 @@ ANSWERS = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_quick_run_answers_every_question() -> None:
     command = [sys.executable, "-m", "benchmarks.camera", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)

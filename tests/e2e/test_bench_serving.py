@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_question_is_answered_with_its_ratio() -> None:
     command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--only", "batch64"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)

@@ -16,7 +16,7 @@ import pytest
 
 from almenara.processes import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 Environment = dict[str, str]
 

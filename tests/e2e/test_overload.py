@@ -57,6 +57,7 @@ def watched(process: psutil.Process) -> Iterator[list[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_four_times_the_capacity_is_refused_soon_and_leaves_nothing_behind(tmp_path: Path) -> None:
     cache_champions(tmp_path / "var", [classifier_candidate()])
     with running_api(tmp_path / "var", {}) as api:

@@ -107,6 +107,7 @@ def in_service(api: RunningApi, name: str) -> str | None:
     return next((row["version"] for row in rows if row["name"] == name), None)
 
 
+@pytest.mark.alone
 def test_promotions_under_load_fail_no_request_and_every_verdict_is_its_versions_own(
     mlflow_address: str, tmp_path: Path
 ) -> None:

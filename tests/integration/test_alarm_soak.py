@@ -125,6 +125,7 @@ def test_a_thousand_crossings_an_hour_are_at_most_one_message_per_repeat_interva
     report(f"\n1,000 crossings, {len(sent_at)} messages")
 
 
+@pytest.mark.alone
 def test_sustained_anomaly_is_told_within_a_second_of_its_delay(tmp_path: Path) -> None:
     """From the first reading above the threshold to the request at a webhook, five times, at five readings a second."""
     rule, took = Rule(on_delay_seconds=1), []
@@ -196,6 +197,7 @@ def copy_alarm(store: AlarmStore, numbers: range) -> None:
             connection.execute(insert(table).from_select([*new, *names], copies))
 
 
+@pytest.mark.alone
 def test_flood_that_postgresql_did_not_expect_is_looked_through_at_once() -> None:
     """Its statistics are those of quiet times, when next to no message is open."""
     clock = Clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -152,6 +154,43 @@ def test_windows_that_wait_are_judged_together_and_answered_as_alone(api: Blocke
         assert other.json()["label"] == one.json()["label"]
     assert together[5].json()["type"] == alone[5].json()["type"]
     assert api.value("inference_stack_sum", task="vibration") == items + len(bodies)
+    assert api.value("inference_stack_count", task="vibration") == stacks + 1
+
+
+def test_windows_of_both_routes_that_wait_are_judged_together(api: BlockedApi) -> None:
+    signal = healthy_signal(1, 2048)
+    told = {"sampling_rate_hz": 12_000, "shaft_rpm": 1772, "bearing": "6205-2RS"}
+    good = {"name": "signal", "shape": [2, 2048], "datatype": "FP32", "data": [signal.tolist(), signal.tolist()]}
+    short = {"name": "signal", "shape": [1, 9], "datatype": "FP32", "data": signal[:9].tolist()}
+    many = {"name": "signal", "shape": [1000, 3000], "datatype": "FP32", "data": [0.0]}
+    asked = [
+        (200, "", {"inputs": [good], "parameters": told}),
+        (422, "signal[0]: ", {"inputs": [short], "parameters": told}),
+        (413, "3000000 elements", {"inputs": [many], "parameters": told}),
+        (422, "no output 'anomaly'", {"inputs": [good], "parameters": told, "outputs": [{"name": "anomaly"}]}),
+        (422, "no parameter asset", {"inputs": [good], "parameters": told | {"asset": "pump-1"}}),
+    ]
+
+    def infer(body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(f"{api.http.base_url}/v2/models/bearing/infer", json=body, timeout=30)
+
+    def post() -> httpx.Response:
+        return httpx.post(f"{api.http.base_url}{PATH}", content=signal.tobytes(), headers=RAW, timeout=30)
+
+    stacks, items = (api.value(f"inference_stack_{what}", task="vibration") for what in ("count", "sum"))
+    with ThreadPoolExecutor(len(asked) + 1) as clients:
+        with api.blocked():
+            typed = clients.submit(post)
+            given = [clients.submit(infer, body) for *_, body in asked]
+            wait_until(api.waits(len(asked) + 1), 20)
+        answers = [each.result() for each in given]
+    for (status, sentence, _), answer in zip(asked, answers, strict=True):
+        assert answer.status_code == status
+        assert sentence in answer.json().get("detail", "")
+    verdicts = {each["name"]: each["data"] for each in answers[0].json()["outputs"]}["verdict"]
+    for verdict in map(json.loads, verdicts):
+        assert verdict["probabilities"] == pytest.approx(typed.result().json()["probabilities"], abs=1e-5)
+    assert api.value("inference_stack_sum", task="vibration") == items + len(asked) + 1
     assert api.value("inference_stack_count", task="vibration") == stacks + 1
 
 

@@ -19,7 +19,7 @@ from camera_worker.slot import Frame, LatestFrame
 from tests.support.camera import CameraThread, LoopThread, wait_for
 from tests.support.worker import Rig, worker_rig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

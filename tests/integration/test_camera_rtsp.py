@@ -312,6 +312,7 @@ def test_a_reader_that_cannot_keep_up_says_so_and_begins_anew(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("fps", [15, 25])
 def test_a_healthy_camera_is_never_late_on_a_busy_machine(fps: int) -> None:
     with simulated_camera(fps=fps) as camera, capturing(camera.url) as (capture, _):

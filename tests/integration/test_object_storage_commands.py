@@ -20,7 +20,7 @@ from minio_client import Connection, connect
 from minio_client.cli import main
 from tests.support.object_storage import nanio_server, versitygw_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

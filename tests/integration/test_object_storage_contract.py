@@ -28,7 +28,7 @@ from minio_client.buckets import DeletionRule, clear_lifecycle, lifecycle, set_l
 from minio_client.checksum import MIB
 from tests.support.object_storage import minio_server, nanio_server, versitygw_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SERVERS = {"minio": minio_server, "versitygw": versitygw_server, "nanio": nanio_server}
 _VERSIONS = (
