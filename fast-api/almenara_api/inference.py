@@ -1,17 +1,22 @@
-"""Decoding and inference off the event loop: as many threads as cores, a bounded queue, a deadline."""
+"""Decoding and inference in as many threads as cores, and on the event loop what is quick: bounded, with a deadline."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from almenara_api.batching import GreedyPool, Together
+from almenara_api.batching import GreedyPool, LoopLine, Together
 from almenara_api.metrics import Metrics
 from almenara_api.patience import client_gone, left
 from almenara_api.pools import QueueFullError
@@ -21,14 +26,52 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class _Waiting(Generic[Item]):
+    """An item, what it is like, and since when it has waited (perf_counter)."""
+
+    item: Item
+    like: Hashable | None
+    since: float
+
+
+_QUICK_SECONDS = 0.003
+_MOST_LIKES = 512
+
+
+class Costs:
+    """Processor seconds that an item took, by what it was like; the least recently known are forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: OrderedDict[Hashable, float] = OrderedDict()
+
+    def of(self, like: Hashable) -> float:
+        """What the last of its like took; infinite when none is known."""
+        return self._seconds.get(like, math.inf)
+
+    def learn(self, like: Hashable, seconds: float) -> None:
+        """Of one more; from any thread."""
+        with self._lock:
+            self._seconds[like] = seconds
+            self._seconds.move_to_end(like)
+            if len(self._seconds) > _MOST_LIKES:
+                self._seconds.popitem(last=False)
+
+
 class InferencePool:
-    """Runs jobs in threads; what does not fit is told 503 at once instead of waiting without end."""
+    """Runs jobs in threads; what does not fit is told 503 at once instead of waiting without end.
+
+    Items of a kind of which the last took 3 ms of a processor at most are judged on the event loop.
+    """
 
     def __init__(self, max_queue: int, timeout_seconds: float, metrics: Metrics, *, workers: int | None = None) -> None:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self.workers = workers or os.cpu_count() or 1
         self._pool = GreedyPool("inference", self.workers, max_queue)
+        self._line = LoopLine(max_queue)
+        self._costs = Costs()
 
     async def run(self, task: str, job: Callable[[], Result]) -> Result:
         """Run one job and return its result.
@@ -46,28 +89,35 @@ class InferencePool:
         return await self.run_together(task, lambda _: [job()], None)
 
     async def run_together(
-        self, task: str, together: Together[Item, Result], item: Item, *, key: Hashable | None = None, size: int = 0
+        self,
+        task: str,
+        together: Together[Item, Result],
+        item: Item,
+        *,
+        key: Hashable | None = None,
+        size: int = 0,
+        like: Hashable | None = None,
     ) -> Result:
-        """As `run`, but items of one key that wait at the same time may be judged in one call; see `GreedyPool`."""
+        """As `run`, but items of one key that wait at the same time may be judged in one call; see `GreedyPool`.
+
+        `like` tells items apart that take unlike time; without it an item is judged in a thread.
+        """
         allowed = left(self._timeout_seconds)
         over = time.monotonic() + allowed
-        queued = time.perf_counter()
-
-        def timed(pairs: Sequence[tuple[float, Item]]) -> Sequence[Result | BaseException]:
-            now = time.perf_counter()
-            for since, _ in pairs:
-                self._metrics.stage_seconds.labels(task, "queue").observe(now - since)
-            self._metrics.stack_size.labels(task).observe(len(pairs))
-            return together([each for _, each in pairs])
-
+        expected = math.inf if like is None else self._costs.of(like)
+        timed = partial(self._timed, task, together)
+        waiting = _Waiting(item, like, time.perf_counter())
         try:
-            future = self._pool.submit(timed, (queued, item), key=key, size=size, deadline=over)
+            if quick := expected <= _QUICK_SECONDS:
+                future = self._line.submit(timed, waiting, key=key, seconds=expected, deadline=over)
+            else:
+                future = self._pool.submit(timed, waiting, key=key, size=size, deadline=over)
         except QueueFullError:
             raise self._queue_full() from None
         self._metrics.in_flight.inc()
         future.add_done_callback(self._count_out)
         try:
-            return await _result(future, allowed)
+            return await (asyncio.wrap_future(future) if quick else _result(future, allowed))
         except TimeoutError:
             raise Problem(
                 503,
@@ -77,12 +127,26 @@ class InferencePool:
                 headers={"Retry-After": "1"},
             ) from None
 
+    def _timed(
+        self, task: str, together: Together[Item, Result], stack: Sequence[_Waiting[Item]]
+    ) -> Sequence[Result | BaseException]:
+        now, spent = time.perf_counter(), time.thread_time()
+        for each in stack:
+            self._metrics.stage_seconds.labels(task, "queue").observe(now - each.since)
+        self._metrics.stack_size.labels(task).observe(len(stack))
+        results = together([each.item for each in stack])
+        likes = {each.like for each in stack}
+        if len(likes) == 1 and (like := likes.pop()) is not None:
+            self._costs.learn(like, (time.thread_time() - spent) / len(stack))
+        return results
+
     def refusal(self) -> Problem | None:
         """Why a job would be refused now, or None; to be asked before any work is put into a request."""
-        return self._queue_full() if self._pool.full else None
+        return self._queue_full() if self._pool.full or self._line.full else None
 
     def close(self) -> None:
         """Drop what is queued and wait for what runs."""
+        self._line.close()
         self._pool.close()
 
     def _queue_full(self) -> Problem:

@@ -16,6 +16,9 @@ from almenara_api.services import Services
 from almenara_api.signals import Posted
 from almenara_api.turns import Turn
 
+_MOST_READ_AT_ONCE = 2**17
+"""Bytes of a body that is read on the event loop; longer ones are read in a thread."""
+
 NO_BASELINE = "no_baseline"
 """Flag of a verdict whose asset has no commissioned baseline: no alarm can come of it."""
 
@@ -48,38 +51,54 @@ class Judged:
     verdicts: tuple[VibrationVerdict, ...]
 
 
+@dataclass(frozen=True)
+class _Read(Generic[Post, Answer]):
+    """A body that was read."""
+
+    body: Body[Post, Answer]
+    posted: Post
+    asked: tuple[servable.Asked, ...]
+
+
 async def judge(services: Services, model: servable.VibrationModel, body: Body[Post, Answer]) -> Answer:
-    """Judge a request in a thread of the pool, together with others that wait there for the same model.
+    """Judge a request together with others that wait for the same model: in a thread, or at once where that is quick.
 
     Raises:
         InputError, Problem: what is wrong with the body or one of its signals.
         Problem: 503, as `InferencePool.run` raises it.
     """
     together = partial(judge_stack, services, model)
-    return await services.pool.run_together("vibration", together, body, key=model, size=body.size)
+    if body.size > _MOST_READ_AT_ONCE:
+        return await services.pool.run_together("vibration", together, body, key=model, size=body.size)
+    with services.metrics.stage("vibration", "decode"):
+        read = _read(services, model, body)
+    if isinstance(read, AlmenaraError):
+        raise read
+    like = (model, read.posted.sampling_rate_hz, *map(len, read.posted.signals))
+    return await services.pool.run_together("vibration", together, read, key=model, size=body.size, like=like)
 
 
 def judge_stack(
-    services: Services, model: servable.VibrationModel, stack: Sequence[Body[Any, Any]]
+    services: Services, model: servable.VibrationModel, stack: Sequence[Body[Any, Any] | _Read[Any, Any]]
 ) -> list[Any | AlmenaraError]:
     """Judge requests in one go; one that cannot be judged gets its error, and touches no other."""
     stage = services.metrics.stage
     with stage("vibration", "decode"):
-        read = [_read(services, model, body) for body in stack]
-    asked = [each for one in read if not isinstance(one, AlmenaraError) for each in one[1]]
+        read = [each if isinstance(each, _Read) else _read(services, model, each) for each in stack]
+    asked = [each for one in read if isinstance(one, _Read) for each in one.asked]
     with stage("vibration", "features"):
         prepared = model.prepare(asked)
     with stage("vibration", "inference"):
         outcomes = iter(model.judge(asked, prepared))
     return [
-        one if isinstance(one, AlmenaraError) else _finish(services, body, one[0], list(islice(outcomes, len(one[1]))))
-        for body, one in zip(stack, read, strict=True)
+        _finish(services, one, list(islice(outcomes, len(one.asked)))) if isinstance(one, _Read) else one
+        for one in read
     ]
 
 
 def _read(
     services: Services, model: servable.VibrationModel, body: Body[Post, Answer]
-) -> tuple[Post, list[servable.Asked]] | AlmenaraError:
+) -> _Read[Post, Answer] | AlmenaraError:
     try:
         posted = body.read()
     except (InputError, Problem) as error:
@@ -89,15 +108,17 @@ def _read(
     if told.asset is not None and baseline is not None and body.turn is not None:
         body.turn.take(told.asset)
     rate = posted.sampling_rate_hz
-    return posted, [
+    asked = (
         servable.Asked(signal, rate, told.shaft_rpm, told.bearing, told.unit, baseline, told.machine)
         for signal in posted.signals
-    ]
+    )
+    return _Read(body, posted, tuple(asked))
 
 
 def _finish(
-    services: Services, body: Body[Post, Answer], posted: Post, outcomes: Sequence[VibrationVerdict | InputError]
+    services: Services, read: _Read[Post, Answer], outcomes: Sequence[VibrationVerdict | InputError]
 ) -> Answer | InputError:
+    posted = read.posted
     verdicts: list[VibrationVerdict] = []
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, InputError):
@@ -108,6 +129,6 @@ def _finish(
     for verdict in verdicts:
         services.metrics.show_vibration(verdict)
     try:
-        return body.answer(posted, tuple(verdicts))
+        return read.body.answer(posted, tuple(verdicts))
     except InputError as error:
         return error

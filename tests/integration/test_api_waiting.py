@@ -20,6 +20,7 @@ import uvicorn
 from almenara.settings import Settings
 from almenara_api.__main__ import listen
 from almenara_api.app import create_app
+from almenara_api.inference import Costs
 from almenara_api.services import Services
 from tests.support.api import NOWHERE, cache_champions, healthy_signal, wait_until
 from tests.support.packages import classifier_candidate
@@ -41,7 +42,8 @@ class BlockedApi:
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """Every thread is busy until the block ends."""
+        """Every thread is busy until the block ends, and of no kind of window it is known that it is quick."""
+        self.services.pool._costs = Costs()
         gate, threads = threading.Event(), self.services.pool.workers
         begun = threading.Barrier(threads + 1)
 
@@ -146,14 +148,14 @@ def test_windows_that_wait_are_judged_together_and_answered_as_alone(api: Blocke
     with ThreadPoolExecutor(len(bodies)) as clients:
         with api.blocked():
             asked = [clients.submit(post, body) for body in bodies]
-            wait_until(api.waits(len(bodies)), 20)
+            wait_until(api.waits(5), 20)
         together = [each.result() for each in asked]
     assert [each.status_code for each in together] == [200] * 5 + [400]
     for one, other in zip(alone[:5], together[:5], strict=True):
         assert other.json()["probabilities"] == pytest.approx(one.json()["probabilities"], abs=1e-5)
         assert other.json()["label"] == one.json()["label"]
     assert together[5].json()["type"] == alone[5].json()["type"]
-    assert api.value("inference_stack_sum", task="vibration") == items + len(bodies)
+    assert api.value("inference_stack_sum", task="vibration") == items + 5
     assert api.value("inference_stack_count", task="vibration") == stacks + 1
 
 
@@ -182,7 +184,7 @@ def test_windows_of_both_routes_that_wait_are_judged_together(api: BlockedApi) -
         with api.blocked():
             typed = clients.submit(post)
             given = [clients.submit(infer, body) for *_, body in asked]
-            wait_until(api.waits(len(asked) + 1), 20)
+            wait_until(api.waits(4), 20)  # two are refused as they are read
         answers = [each.result() for each in given]
     for (status, sentence, _), answer in zip(asked, answers, strict=True):
         assert answer.status_code == status
@@ -190,8 +192,19 @@ def test_windows_of_both_routes_that_wait_are_judged_together(api: BlockedApi) -
     verdicts = {each["name"]: each["data"] for each in answers[0].json()["outputs"]}["verdict"]
     for verdict in map(json.loads, verdicts):
         assert verdict["probabilities"] == pytest.approx(typed.result().json()["probabilities"], abs=1e-5)
-    assert api.value("inference_stack_sum", task="vibration") == items + len(asked) + 1
+    assert api.value("inference_stack_sum", task="vibration") == items + 4
     assert api.value("inference_stack_count", task="vibration") == stacks + 1
+
+
+def test_a_window_of_a_kind_that_was_quick_needs_no_thread(api: BlockedApi) -> None:
+    quick = healthy_signal(2, 3000).tobytes()
+    with ThreadPoolExecutor(1) as clients, api.blocked():
+        first = clients.submit(api.http.post, PATH, content=quick, headers=RAW)
+        wait_until(api.waits(1), 20)
+        api.services.pool._costs.learn((api.services.vibration_model("bearing"), 12_000.0, 3000), 0.001)
+        at_once = api.http.post(PATH, content=quick, headers=RAW)
+        assert not first.done()
+    assert (at_once.status_code, at_once.json()) == (200, first.result().json())
 
 
 def test_inputs_that_are_refused_are_counted_by_reason(api: BlockedApi) -> None:

@@ -1,14 +1,16 @@
-"""Stacks form only while threads are busy, and what waits in vain is never judged."""
+"""Stacks form only of what waits already, and what waits in vain is never judged."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
-from almenara_api.batching import GreedyPool
+from almenara_api.batching import GreedyPool, LoopLine
 from almenara_api.pools import QueueFullError
 
 PATIENCE = 10.0
@@ -128,3 +130,53 @@ def test_closing_drops_what_waits_and_ends_what_runs(busy: GreedyPool, gate: thr
     assert judge.stacks == []
     with pytest.raises(QueueFullError):
         busy.submit(judge, 2)
+
+
+def ask(line: LoopLine, judge: Recorder, number: int, key: str = "a", seconds: float = 0.001) -> asyncio.Future[int]:
+    return asyncio.wrap_future(line.submit(judge, number, key=key, seconds=seconds, deadline=math.inf))
+
+
+def test_the_event_loop_judges_together_what_came_meanwhile_and_nothing_waits_for_long() -> None:
+    judge = Recorder()
+
+    async def call() -> list[int]:
+        line = LoopLine(8, most=3)
+        first = [ask(line, judge, number, "b" if number == 2 else "a") for number in range(6)]
+        doubled = await asyncio.gather(*first)
+        return [*doubled, await ask(line, judge, 7)]
+
+    assert asyncio.run(call()) == [0, 2, 4, 6, 8, 10, 14]
+    assert judge.stacks == [[0, 1, 3], [2], [4, 5], [7]]
+
+
+def test_a_stack_of_the_event_loop_ends_where_it_is_expected_to_take_too_long() -> None:
+    judge = Recorder()
+
+    async def call() -> None:
+        line = LoopLine(8, most_seconds=0.008)
+        await asyncio.gather(*(ask(line, judge, number, seconds=0.003) for number in range(5)))
+
+    asyncio.run(call())
+    assert judge.stacks == [[0, 1], [2, 3], [4]]
+
+
+def test_the_event_loop_judges_nothing_that_is_late_or_cancelled_and_refuses_what_it_cannot_hold() -> None:
+    judge = Recorder()
+
+    async def call() -> None:
+        line = LoopLine(3)
+        late = asyncio.wrap_future(line.submit(judge, 1, key="a", seconds=0.001, deadline=time.monotonic()))
+        cancelled, good = ask(line, judge, 2), ask(line, judge, 3)
+        with pytest.raises(QueueFullError):
+            ask(line, judge, 4)
+        cancelled.cancel()
+        with pytest.raises(TimeoutError):
+            await late
+        assert await good == 6
+        assert await ask(line, judge, 5) == 10
+        line.close()
+        with pytest.raises(QueueFullError):
+            ask(line, judge, 6)
+
+    asyncio.run(call())
+    assert judge.stacks == [[3], [5]]

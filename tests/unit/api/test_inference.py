@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from almenara_api import patience
-from almenara_api.inference import InferencePool
+from almenara_api.inference import Costs, InferencePool
 from almenara_api.logs import current_request_id, set_request_id
 from almenara_api.metrics import Metrics
 from almenara_api.problems import Problem
@@ -173,3 +174,74 @@ def double(numbers: Sequence[int]) -> list[int]:
 async def never() -> Message:
     await asyncio.sleep(60)
     raise AssertionError("not reached")
+
+
+def test_an_item_like_one_that_was_quick_is_judged_on_the_event_loop_with_its_requests_id() -> None:
+    def together(items: Sequence[int]) -> list[tuple[str, str]]:
+        return [(threading.current_thread().name, current_request_id()) for _ in items]
+
+    async def call() -> list[tuple[str, str]]:
+        set_request_id("r-8")
+        judging = pool()
+        return [
+            await judging.run_together("vibration", together, 1, key="model", like=like)
+            for like in ("short", "short", "long", None, None)
+        ]
+
+    first, second, *others = asyncio.run(call())
+    assert second == (threading.current_thread().name, "r-8")
+    assert all(thread.startswith("inference") for thread, _ in (first, *others))
+
+
+def test_an_item_like_one_that_took_long_stays_in_a_thread() -> None:
+    def busy(items: Sequence[int]) -> list[str]:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        return [threading.current_thread().name for _ in items]
+
+    async def call() -> list[str]:
+        judging = pool()
+        return [await judging.run_together("vibration", busy, 1, key="model", like="long") for _ in range(3)]
+
+    assert all(thread.startswith("inference") for thread in asyncio.run(call()))
+
+
+def test_a_stack_of_unlike_items_teaches_nothing(gate: threading.Event) -> None:
+    async def call() -> tuple[float, float]:
+        judging = pool(max_queue=4)
+        blocked = asyncio.create_task(judging.run("vision", gate.wait))
+        both = [
+            asyncio.create_task(judging.run_together("vibration", lambda items: items, 1, key="model", like=like))
+            for like in ("short", "long")
+        ]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(blocked, *both)
+        return judging._costs.of("short"), judging._costs.of("long")
+
+    assert asyncio.run(call()) == (math.inf, math.inf)
+
+
+def test_of_costs_the_least_recent_are_forgotten() -> None:
+    costs = Costs()
+    for like in range(600):
+        costs.learn(like, 0.001)
+        costs.learn("kept", 0.002)
+    assert (costs.of(0), costs.of(599), costs.of("kept")) == (math.inf, 0.001, 0.002)
+
+
+def test_the_event_loop_refuses_what_its_queue_cannot_hold() -> None:
+    async def call() -> list[int | Problem]:
+        judging = pool(max_queue=2)
+        judging._costs.learn("short", 0.001)
+        asked = [
+            judging.run_together("vibration", lambda items: items, number, key="model", like="short")
+            for number in range(3)
+        ]
+        return list(await asyncio.gather(*asked, return_exceptions=True))  # type: ignore[arg-type]
+
+    *judged, refused = asyncio.run(call())
+    assert judged == [0, 1]
+    assert isinstance(refused, Problem)
+    assert refused.code == "queue-full"
