@@ -28,6 +28,8 @@ from almenara_api.app import create_app
 from almenara_api.problems import sentence
 
 _LOG = logging.getLogger("almenara_api")
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than most clients keep an idle connection, so that none sends a request into one that is being closed."""
 _COLLECTIONS = (20_000, 20, 100)
 """Thresholds of garbage collection. A full one walks every library, for 200 ms in which nobody is answered; with those
 that Python has by itself there is one every 1,200 requests.
@@ -117,6 +119,7 @@ def _serve(settings: Settings, listener: socket.socket, access: Access) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(settings.request_timeout_seconds) + 1,
     )
     server = _Server(config, settings.drain_seconds)

@@ -40,6 +40,9 @@ class Load:
 
     async def post(self) -> None:
         """Send one window."""
+        while self._idle and self._idle[-1][0].at_eof():  # the service closes what is idle for some seconds
+            self._idle.pop()[1].close()
+            self._open -= 1
         if not self._idle and self._open >= MOST_CONNECTIONS:
             self.unsent += 1
             return
