@@ -74,7 +74,7 @@ async def judge(services: Services, model: servable.VibrationModel, body: Body[P
         read = _read(services, model, body)
     if isinstance(read, AlmenaraError):
         raise read
-    like = (model, read.posted.sampling_rate_hz, *map(len, read.posted.signals))
+    like = (model.ref.name, model.ref.version, read.posted.sampling_rate_hz, *map(len, read.posted.signals))
     return await services.pool.run_together("vibration", together, read, key=model, size=body.size, like=like)
 
 

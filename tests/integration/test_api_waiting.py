@@ -201,7 +201,7 @@ def test_a_window_of_a_kind_that_was_quick_needs_no_thread(api: BlockedApi) -> N
     with ThreadPoolExecutor(1) as clients, api.blocked():
         first = clients.submit(api.http.post, PATH, content=quick, headers=RAW)
         wait_until(api.waits(1), 20)
-        api.services.pool._costs.learn((api.services.vibration_model("bearing"), 12_000.0, 3000), 0.001)
+        api.services.pool._costs.learn(("bearing", "1", 12_000.0, 3000), 0.001)
         at_once = api.http.post(PATH, content=quick, headers=RAW)
         assert not first.done()
     assert (at_once.status_code, at_once.json()) == (200, first.result().json())
