@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from pathlib import Path
 
 import httpx
@@ -57,6 +58,19 @@ def test_a_key_is_required_once_there_is_one_and_the_log_never_shows_it(tmp_path
         assert problem_of(api.http.get("/v1/models", headers=[(b"X-API-Key", b"caf\xe9")])) == (401, "api-key")
         assert api.http.get("/v1/models", headers={"X-API-Key": key}).status_code == 200
         assert key not in api.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_connection_that_was_idle_for_some_seconds_is_still_open(tmp_path: Path) -> None:
+    asked = b"GET /health/live HTTP/1.1\r\nHost: api\r\n\r\n"
+    with (
+        running_api(tmp_path / "var", {}, ready=False) as api,
+        socket.create_connection((api.http.base_url.host, api.http.base_url.port or 0), 10) as client,
+    ):
+        for pause in (7.0, 0.0):
+            client.sendall(asked)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(pause)
 
 
 def begun(address: httpx.URL, body: bytes) -> socket.socket:

@@ -58,7 +58,7 @@ def _parameters() -> list[dict[str, Any]]:
     ]
 
 
-_BODY: dict[str, Any] = {
+_OPENAPI: dict[str, Any] = {
     "parameters": _parameters(),
     "requestBody": {
         "required": True,
@@ -86,7 +86,7 @@ async def _query(request: Request) -> VibrationQuery:
     "/vibration/{model}/predict",
     response_model=VibrationVerdict | VibrationVerdicts,
     responses=responses(400, 401, 404, 408, 409, 413, 415, 422, 503),
-    openapi_extra=_BODY,
+    openapi_extra=_OPENAPI,
     summary="Judge one vibration signal, or several",
 )
 async def predict(

@@ -56,6 +56,14 @@ def stripes(image: NDArray[np.uint8]) -> NDArray[np.int_]:
     return np.asarray(image[image.shape[0] // 2, columns.astype(int)], dtype=np.int_)
 
 
+@pytest.mark.parametrize("luma", [40, 97, 126, 200])
+def test_the_usual_picture_of_a_camera_is_as_bright_as_it_was_sent(luma: int) -> None:
+    sent = np.full((540, 640), 128, np.uint8)  # planes of 640 x 360: brightness, then two without colour
+    sent[:360] = luma
+    picture = prepare(av.VideoFrame.from_ndarray(sent, format="yuv420p"))
+    assert opened(picture).astype(float).mean(axis=(0, 1)) == pytest.approx([(luma - 16) * 255 / 219] * 3, abs=0.6)
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("limited", [True, False])
 @pytest.mark.parametrize("colorspace", [Colorspace.ITU601, Colorspace.ITU709])
